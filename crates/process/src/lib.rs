@@ -1,1 +1,28 @@
-//! Placeholder.
+//! What every program of Weft needs: options, logs, metrics, an admin endpoint, readiness, drain, named tasks and a
+//! data folder nobody else uses.
+//!
+//! A program is `process::main(name, options, Runtime::Control, |process| async move { .. })`; everything else is
+//! reached through the [`Process`] it is given.
+
+mod admin;
+mod bind;
+pub mod clock;
+mod data_dir;
+mod drain;
+mod file;
+mod log;
+mod metrics;
+mod program;
+mod readiness;
+mod tasks;
+
+pub use admin::Admin;
+pub use bind::{BindError, bind, bind_std, bind_udp};
+pub use data_dir::{DataDir, DataDirError};
+pub use drain::Drain;
+pub use file::{WriteError, write_atomic};
+pub use log::{LogFormat, LogOptions, start};
+pub use metrics::Metrics;
+pub use program::{CommonOptions, Process, Runtime, main, report, sentence};
+pub use readiness::Readiness;
+pub use tasks::{Outcome, Tasks};

@@ -1,0 +1,175 @@
+//! Tasks with names: none fails unseen.
+
+use crate::drain::Drain;
+use futures_util::FutureExt;
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, error, info_span};
+
+/// First pause before a failed task is started again; doubles up to [`RESTART_PAUSE_MAX`].
+const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause before a failed task is started again: seldom enough to read the log, soon enough to heal by itself.
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How a task may end: `()`, or a result whose error is logged.
+pub trait Outcome {
+    /// The failure, if it is one.
+    fn failure(self) -> Option<anyhow::Error>;
+}
+
+impl Outcome for () {
+    fn failure(self) -> Option<anyhow::Error> {
+        None
+    }
+}
+
+impl<E: Into<anyhow::Error>> Outcome for Result<(), E> {
+    fn failure(self) -> Option<anyhow::Error> {
+        self.err().map(Into::into)
+    }
+}
+
+/// The tasks of a process. Clones share them.
+#[derive(Clone)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    drain: Drain,
+    fatal: Arc<Mutex<Option<anyhow::Error>>>,
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tasks").field("running", &self.tracker.len()).finish_non_exhaustive()
+    }
+}
+
+impl Tasks {
+    /// None yet. A fatal failure begins `drain`.
+    pub fn new(drain: Drain) -> Self {
+        Self { tracker: TaskTracker::new(), drain, fatal: Arc::default() }
+    }
+
+    /// Runs a task the process can live without: a panic or an error is logged, and the rest goes on.
+    pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output: Outcome> + Send + 'static,
+    {
+        self.tracker.spawn(async move { drop(watched(name, task).await) })
+    }
+
+    /// Runs a task the process is pointless without: a panic or an error begins the drain, and the process ends with it.
+    pub fn spawn_fatal<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output: Outcome> + Send + 'static,
+    {
+        let Self { drain, fatal, .. } = self.clone();
+        self.tracker.spawn(async move {
+            if let Err(failure) = watched(name, task).await {
+                // The first failure is the cause; later ones mostly follow from it.
+                fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+                drain.begin();
+            }
+        })
+    }
+
+    /// Runs a task again whenever it fails, with growing pauses, until it ends well or the process drains.
+    pub fn spawn_restarting<F>(
+        &self,
+        name: &'static str,
+        mut start: impl FnMut() -> F + Send + 'static,
+    ) -> JoinHandle<()>
+    where
+        F: Future<Output: Outcome> + Send + 'static,
+    {
+        let drain = self.drain.clone();
+        self.tracker.spawn(async move {
+            let mut pause = RESTART_PAUSE_MIN;
+            while watched(name, start()).await.is_err() {
+                tokio::select! {
+                    () = drain.begun() => return,
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(RESTART_PAUSE_MAX),
+                }
+            }
+        })
+    }
+
+    /// Resolves when every task has ended. Tasks are told to end by the drain they watch.
+    pub async fn finished(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Why a fatal task ended, once.
+    pub(crate) fn take_fatal(&self) -> Option<anyhow::Error> {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Runs a task in a span of its name; a panic becomes an error, and an error is logged.
+async fn watched<F: Future<Output: Outcome>>(name: &'static str, task: F) -> Result<(), anyhow::Error> {
+    let ended = AssertUnwindSafe(task).catch_unwind().instrument(info_span!("task", name)).await;
+    let failure = match ended {
+        Ok(outcome) => outcome.failure(),
+        Err(panic) => Some(anyhow::anyhow!("panic: {}", words(panic.as_ref()))),
+    };
+    match failure {
+        None => {
+            debug!(task = name, "task ended");
+            Ok(())
+        }
+        Some(failure) => {
+            error!(task = name, error = crate::sentence(&failure), "task failed");
+            Err(failure.context(format!("task `{name}` failed")))
+        }
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test]
+    async fn a_task_that_panics_takes_nothing_with_it() {
+        let drain = Drain::new();
+        let tasks = Tasks::new(drain.clone());
+        tasks.spawn("broken", async { assert!(std::hint::black_box(false), "planted") });
+        tasks.spawn("fine", async { anyhow::Ok(()) });
+        tasks.finished().await;
+        assert!(!drain.has_begun());
+    }
+
+    #[tokio::test]
+    async fn a_fatal_failure_drains_the_process_and_is_kept() {
+        let drain = Drain::new();
+        let tasks = Tasks::new(drain.clone());
+        tasks.spawn_fatal("store", async { Err::<(), _>(anyhow::anyhow!("the disk is gone")) });
+        drain.begun().await;
+        let failure = tasks.take_fatal().expect("kept");
+        assert_eq!(crate::sentence(&failure), "task `store` failed: the disk is gone");
+    }
+
+    #[tokio::test]
+    async fn a_restarting_task_runs_until_it_ends_well() {
+        let tasks = Tasks::new(Drain::new());
+        let tries = Arc::new(AtomicU32::new(0));
+        let counted = tries.clone();
+        tasks.spawn_restarting("link", move || {
+            let tries = counted.fetch_add(1, Ordering::Relaxed);
+            async move { if tries < 1 { Err(anyhow::anyhow!("not yet")) } else { Ok(()) } }
+        });
+        tasks.finished().await;
+        assert_eq!(tries.load(Ordering::Relaxed), 2);
+    }
+}
