@@ -32,6 +32,7 @@ enum State {
     },
     AwaitInventory {
         at: Cursor,
+        parts: u32,
         held: BTreeMap<Key, Hash>,
     },
     /// Holds everything up to the cursor.
@@ -62,17 +63,20 @@ impl Feed {
                 self.state = State::AwaitView { cursor, compare };
                 Ok(self.poll(view, lineage))
             }
-            (State::AwaitInventory { at, mut held }, Up::Inventory(slice)) => {
+            (State::AwaitInventory { at, parts, mut held }, Up::Inventory(slice)) => {
                 if slice.at != at {
                     return Err(Confused::Elsewhere { what: "inventory", said: slice.at, known: at });
                 }
-                let Inventory { at, held: more, last } = slice;
+                if slice.part != parts {
+                    return Err(Confused::Slice { part: slice.part, awaited: parts });
+                }
+                let Inventory { at, part: _, held: more, last } = slice;
                 held.extend(more);
                 if held.len() > INVENTORY_ITEMS_MAX {
                     return Err(Confused::TooMuch { what: "inventory", limit: INVENTORY_ITEMS_MAX });
                 }
                 if !last && !fault!(HalfInventory) {
-                    self.state = State::AwaitInventory { at, held };
+                    self.state = State::AwaitInventory { at, parts: parts + 1, held };
                     return Ok(Vec::new());
                 }
                 Ok(self.send(at, true, differences(view, held), view, lineage))
@@ -141,7 +145,7 @@ impl Feed {
     }
 
     fn resync(&mut self, at: Cursor) -> Vec<Down> {
-        self.state = State::AwaitInventory { at, held: BTreeMap::new() };
+        self.state = State::AwaitInventory { at, parts: 0, held: BTreeMap::new() };
         vec![Down::Resync]
     }
 
@@ -163,14 +167,14 @@ impl Feed {
         self.state = State::AwaitAck(upto);
         let slices = self.slice.cut(changes, |(key, payload)| key.len() + payload.as_ref().map_or(0, Payload::len));
         let count = slices.len();
-        let deltas = slices.into_iter().enumerate().map(|(part, changes)| {
+        let deltas = (0u32..).zip(slices).map(|(part, changes)| {
             let mut delta = Delta {
                 from,
                 upto,
                 lineage,
                 compared,
-                part: u32::try_from(part).expect("a view of 2^32 slices fits no machine"),
-                last: part + 1 == count,
+                part,
+                last: part as usize + 1 == count,
                 set: Vec::new(),
                 removed: Vec::new(),
             };

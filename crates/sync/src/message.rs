@@ -88,6 +88,8 @@ pub struct Hello {
 pub struct Inventory {
     /// What the follower last said: the differences will build on it.
     pub at: Cursor,
+    /// Counts the slices, from 0.
+    pub part: u32,
     /// Items by key, ascending over all slices.
     pub held: Vec<(Key, Hash)>,
     /// Whether this is the last slice.

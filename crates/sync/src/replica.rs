@@ -300,8 +300,8 @@ impl Replica {
         let held = self.kept.items.iter().map(|(key, payload)| (key.clone(), hash_of(payload)));
         let slices = self.slice.cut(held, |(key, _)| key.len() + size_of::<u64>());
         let count = slices.len();
-        let number = |(n, held)| Up::Inventory(Inventory { at, held, last: n + 1 == count });
-        slices.into_iter().enumerate().map(number).collect()
+        let number = |(part, held)| Up::Inventory(Inventory { at, part, held, last: part as usize + 1 == count });
+        (0u32..).zip(slices).map(number).collect()
     }
 
     fn stage(

@@ -201,6 +201,9 @@ impl World {
         self.drain()?;
         self.converged("after a restart of the publisher")?;
         self.expect_sent(sent + refused as u64, "a restarted publisher with equal content")?;
+        self.lag_behind()?;
+        self.drain()?;
+        self.converged("after a publisher that lagged behind caught up")?;
         self.understands = true;
         self.restart_follower();
         self.drain()?;
