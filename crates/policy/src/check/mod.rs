@@ -1,0 +1,53 @@
+//! Everything that can be wrong with a document, found without the text it came from.
+
+mod envelope;
+mod walk;
+
+pub(crate) use envelope::check_document;
+
+use crate::{Code, Kind};
+use api::Object;
+use api::problem::Diagnostic;
+use serde_json::Value;
+
+/// Everything wrong with an object, with the path of each field. Empty: it may be stored.
+pub fn validate(object: &Object) -> Vec<Diagnostic> {
+    match serde_json::to_value(object) {
+        Ok(document) => check_document(&document),
+        Err(error) => vec![diagnostic(Code::WrongType, "", error.to_string(), "")],
+    }
+}
+
+/// Everything wrong with a spec of this kind. Field paths begin with `spec`.
+pub fn check_spec(kind: &Kind, spec: &Value) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    walk::check(&(kind.schema)(), spec, "spec", &mut found);
+    if !found.is_empty() {
+        // A spec that does not fit its schema cannot be read, so there is nothing more to say about it.
+        return found;
+    }
+    match (kind.semantics)(spec) {
+        Ok(wrong) => found.extend(wrong.into_iter().map(|(field, what)| {
+            let code = if field.contains("Ref") { Code::WrongTarget } else { Code::Contradiction };
+            diagnostic(code, &format!("spec.{field}"), what, "")
+        })),
+        Err(error) => found.push(diagnostic(Code::WrongType, "spec", error.to_string(), "")),
+    }
+    found
+}
+
+fn diagnostic(code: Code, field: &str, message: String, help: &str) -> Diagnostic {
+    Diagnostic { code: code.to_string(), message, field: field.into(), help: help.into(), ..Diagnostic::default() }
+}
+
+/// Least likeness of two words, 0.0 to 1.0, for one to be suggested for the other (Jaro-Winkler; rustc and clap draw
+/// the line between 0.7 and 0.8).
+const LIKENESS_MIN: f64 = 0.75;
+
+/// The word somebody probably meant.
+fn nearest<'a>(given: &str, words: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let lower = given.to_lowercase();
+    let likeness = |word: &str| strsim::jaro_winkler(&lower, &word.to_lowercase());
+    let best = words.into_iter().map(|word| (likeness(word), word)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 >= LIKENESS_MIN).then(|| best.1.to_owned())
+}
