@@ -242,6 +242,11 @@ impl SpiffeId {
         Self { domain: TrustDomain::zone_control(zone), path: "/zone-cp".into() }
     }
 
+    /// Identity of an east-west gateway.
+    pub fn gateway(zone: &ZoneName, name: &Name) -> Self {
+        Self { domain: TrustDomain::zone_control(zone), path: format!("/gateway/{name}").into() }
+    }
+
     /// The trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.domain

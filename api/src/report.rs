@@ -25,6 +25,8 @@ pub mod item {
     pub const GATEWAY: &str = "gateway/";
     /// Zone to global and peers: prefix of [`Trust`](crate::config::Trust) items.
     pub const TRUST: &str = "trust/";
+    /// Zone to global and peers: one [`Source`](super::Source), changed together with what it is the source of.
+    pub const SOURCE: &str = "source";
     /// Zone to global: one [`ZoneReport`](super::ZoneReport).
     pub const ZONE: &str = "zone";
     /// Zone to global: prefix of [`PolicyReport`](super::PolicyReport) items, by object key.
@@ -147,6 +149,16 @@ pub struct GatewayExport {
     pub address: SocketAddr,
     /// Its process is connected to its zone control plane.
     pub ready: bool,
+}
+
+/// Which state of a zone's exports this is. Exports travel by two roads (through global, and straight from the zone);
+/// the greater revision is the newer one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// History of the zone's store.
+    pub history: u64,
+    /// Grows with every change, across restarts: Unix milliseconds of the change, or one more than the last.
+    pub revision: u64,
 }
 
 /// State of one zone, published when it changes.

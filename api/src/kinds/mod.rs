@@ -16,7 +16,7 @@ pub use http_route::{
 pub use mesh::{DefaultAuthorization, Mesh, MutualTls};
 pub use service::{Protocol, Service, ServicePort};
 pub use tcp_route::{TcpRoute, TcpRule};
-pub use workload::{Place, Workload, WorkloadPort};
+pub use workload::{PROXY_PORT_DEFAULT, Place, Role, Workload, WorkloadPort};
 pub use zone::{Zone, ZoneState};
 
 use crate::object::{Owner, Scope};

@@ -35,6 +35,19 @@ pub struct Workload {
     /// Share of its service's traffic relative to others. 1 unless set.
     #[serde(default = "one")]
     pub weight: u32,
+    /// What its proxy is for.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// What a proxy is for.
+#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+pub enum Role {
+    /// Carries the traffic of one app.
+    #[default]
+    Sidecar,
+    /// Carries traffic between zones; `address` and `proxyPort` are where other zones reach it.
+    EastWestGateway,
 }
 
 /// A port of the app.
