@@ -1,0 +1,155 @@
+//! Connections through one gateway address. Each is pinned to one remote workload, so each is judged by itself.
+
+use crate::ask::{CandidateId, ConnectionId, Outcome};
+use crate::fault::{Fault, planted};
+use crate::limits::{CONNECTIONS_MAX, OPENING_LOST_US, OPENING_MAX};
+use crate::measure::Latency;
+use crate::standing::{Standing, Why};
+use api::config::Ejection;
+
+#[derive(Debug)]
+struct Connection {
+    number: u32,
+    in_flight: u32,
+    latency: Latency,
+    standing: Standing,
+}
+
+/// The open ones, and how many are being opened.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    open: Vec<Connection>,
+    next: u32,
+    opening: u32,
+    opening_at_us: u64,
+}
+
+impl Connections {
+    pub(crate) fn opened(&mut self, gateway: CandidateId, now_us: u64) -> ConnectionId {
+        self.opening = self.opening.saturating_sub(1);
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let (latency, standing) = (Latency::new(now_us), Standing::new(now_us));
+        self.open.push(Connection { number, in_flight: 0, latency, standing });
+        ConnectionId { gateway, number }
+    }
+
+    pub(crate) fn closed(&mut self, number: u32) {
+        self.open.retain(|connection| connection.number != number);
+    }
+
+    pub(crate) fn opening_ended(&mut self) {
+        self.opening = self.opening.saturating_sub(1);
+    }
+
+    /// Whether any connection works, as far as is known.
+    pub(crate) fn any_good(&self) -> bool {
+        self.open.iter().any(|connection| connection.standing.is_in())
+    }
+
+    pub(crate) fn out(&self) -> u32 {
+        self.open.iter().filter(|connection| !connection.standing.is_in()).count() as u32
+    }
+
+    /// How many more are wanted, for `ready` workloads behind the gateway.
+    pub(crate) fn missing(&self, ready: u32) -> u32 {
+        (wanted(ready) as u32).saturating_sub(self.open.len() as u32 + self.opening)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.opening > 0 || !self.open.is_empty()
+    }
+
+    /// The better of two random usable ones; `None`: open one more.
+    pub(crate) fn pick(
+        &mut self,
+        ready: u32,
+        may_probe: bool,
+        now_us: u64,
+        rng: &mut impl FnMut() -> u64,
+    ) -> Option<(u32, bool)> {
+        if self.opening > 0 && now_us.saturating_sub(self.opening_at_us) > OPENING_LOST_US {
+            self.opening = 0;
+        }
+        if may_probe {
+            let due = self.open.iter_mut().find(|one| one.standing.due_us().is_some_and(|due| due <= now_us));
+            if let Some(one) = due {
+                one.standing.probe(now_us);
+                return Some((one.number, true));
+            }
+        }
+        let good = self.open.iter().filter(|one| one.standing.is_in()).count();
+        if good == 0 || (self.missing(ready) > 0 && self.opening < OPENING_MAX) {
+            self.opening += 1;
+            self.opening_at_us = now_us;
+            return None;
+        }
+        let draw = |random: u64| {
+            let nth = (random % good as u64) as usize;
+            self.open.iter().filter(|one| one.standing.is_in()).nth(nth).expect("counted above")
+        };
+        let (a, b) = (draw(rng()), draw(rng()));
+        let cost = |one: &Connection| one.latency.cost(one.in_flight, now_us);
+        let better = if cost(b) < cost(a) { b } else { a };
+        Some((better.number, false))
+    }
+
+    pub(crate) fn started(&mut self, number: u32) {
+        if let Some(one) = self.open.iter_mut().find(|one| one.number == number) {
+            one.in_flight += 1;
+        }
+    }
+
+    pub(crate) fn alive(&mut self, number: u32, now_us: u64) {
+        if let Some(one) = self.open.iter_mut().find(|one| one.number == number)
+            && one.standing.out() == Some(Why::Hung)
+        {
+            one.standing.due_now(now_us);
+        }
+    }
+
+    /// Returns whether the gateway itself must be at fault: several connections, all hung.
+    pub(crate) fn finished(&mut self, number: u32, outcome: Outcome, ejection: &Ejection, now_us: u64) -> bool {
+        let (total, out) = (self.open.len(), self.out() as usize);
+        let Some(one) = self.open.iter_mut().find(|one| one.number == number) else { return false };
+        one.in_flight = one.in_flight.saturating_sub(1);
+        // One always stays, and never more than the set share is out; a hang is no matter of opinion.
+        let may_eject = out < most_out(total, ejection) || !one.standing.is_in();
+        match outcome {
+            Outcome::Answered { latency_us, status } if status < 500 => {
+                one.latency.observe(latency_us, now_us);
+                one.standing.succeeded(now_us);
+            }
+            Outcome::Answered { latency_us, .. } => {
+                one.latency.observe_failure(latency_us, now_us);
+                if one.standing.failed(ejection) && may_eject {
+                    one.standing.take_out(Why::Failing, ejection, now_us);
+                }
+            }
+            Outcome::Broken | Outcome::ConnectFailed => {
+                if one.standing.failed(ejection) && may_eject {
+                    one.standing.take_out(Why::Failing, ejection, now_us);
+                }
+            }
+            Outcome::Hung => {
+                one.standing.take_out(Why::Hung, ejection, now_us);
+                return total >= 2 && self.open.iter().all(|one| one.standing.out() == Some(Why::Hung));
+            }
+            Outcome::Cancelled => one.standing.probe_said_nothing(now_us),
+        }
+        planted(Fault::ConnectionBlamesGateway) && one.standing.out().is_some()
+    }
+}
+
+fn wanted(ready: u32) -> usize {
+    (ready.max(1) as usize).min(CONNECTIONS_MAX)
+}
+
+/// How many of `total` may be out after failed answers: the set share, at least one of several, never all.
+pub(crate) fn most_out(total: usize, ejection: &Ejection) -> usize {
+    if planted(Fault::EjectsAll) {
+        return total;
+    }
+    let share = (total as f64 * ejection.share_max.ratio() + crate::limits::ROUNDING).floor() as usize;
+    if ejection.share_max == api::Share::NONE { 0 } else { share.max(1).min(total.saturating_sub(1)) }
+}
