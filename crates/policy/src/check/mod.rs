@@ -5,10 +5,13 @@ mod walk;
 
 pub(crate) use envelope::check_document;
 
-use crate::{Code, Kind};
+use crate::{Code, KINDS, Kind};
 use api::Object;
 use api::problem::Diagnostic;
+use schemars::Schema;
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 /// Everything wrong with an object, with the path of each field. Empty: it may be stored.
 pub fn validate(object: &Object) -> Vec<Diagnostic> {
@@ -21,7 +24,7 @@ pub fn validate(object: &Object) -> Vec<Diagnostic> {
 /// Everything wrong with a spec of this kind. Field paths begin with `spec`.
 pub fn check_spec(kind: &Kind, spec: &Value) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    walk::check(&(kind.schema)(), spec, "spec", &mut found);
+    walk::check(schema(kind), spec, "spec", &mut found);
     if !found.is_empty() {
         // A spec that does not fit its schema cannot be read, so there is nothing more to say about it.
         return found;
@@ -34,6 +37,13 @@ pub fn check_spec(kind: &Kind, spec: &Value) -> Vec<Diagnostic> {
         Err(error) => found.push(diagnostic(Code::WrongType, "spec", error.to_string(), "")),
     }
     found
+}
+
+/// Schemas are derived once: a zone checks thousands of documents at a time.
+fn schema(kind: &Kind) -> &'static Schema {
+    static SCHEMAS: LazyLock<BTreeMap<&str, Schema>> =
+        LazyLock::new(|| KINDS.iter().map(|kind| (kind.name, (kind.schema)())).collect());
+    SCHEMAS.get(kind.name).expect("there is a schema for each row of the table")
 }
 
 fn diagnostic(code: Code, field: &str, message: String, help: &str) -> Diagnostic {
