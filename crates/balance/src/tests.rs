@@ -1,1 +1,4 @@
-//! Facts.
+//! Facts about single decisions; histories of many clients are in `scenarios`.
+
+mod scenarios;
+mod sim;
