@@ -4,11 +4,13 @@
 //! learn to trust it. *Switched*: it issues; leaves of the previous one stay good. *Retired*: no such leaf can be alive
 //! any more, and the previous anchor is withdrawn. At no moment is a valid leaf without a published anchor.
 
+use crate::credentials::{Credentials, CredentialsError};
 use crate::files;
 use crate::issue::{self, Issue, IssueError, LEAF_LIFETIME, after, before, serial, set_validity};
 use crate::key::{KeyError, KeyPair};
+use crate::trust::Pin;
 use api::config::Trust;
-use api::name::TrustDomain;
+use api::name::{SpiffeId, TrustDomain};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::fmt;
@@ -21,7 +23,7 @@ mod stored;
 /// Lifetime of an authority's certificate (cert-manager's default).
 pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 /// The next generation is prepared after this share of the lifetime, in percent: over a month remains for the steps.
-const PREPARE_PERCENT: u64 = 60;
+const PREPARE_PERCENT: u32 = 60;
 /// How long both generations are published before the new one issues: a zone that is cut off for less than this
 /// meets no certificate it cannot verify.
 const OVERLAP: Duration = Duration::from_secs(24 * 3_600);
@@ -157,6 +159,11 @@ impl Authority {
         self.state().generations().map(|generation| generation.certificate.clone()).collect()
     }
 
+    /// Hash of the authority that issues now, for tokens.
+    pub fn pin(&self) -> Pin {
+        Pin::of(&self.present().certificate)
+    }
+
     /// The bundle to publish. Its sequence follows the clock, so that an authority that had to begin anew is newer
     /// than what the world remembers of it.
     pub fn trust(&self) -> Trust {
@@ -167,8 +174,21 @@ impl Authority {
 
     /// A leaf, with the authority's certificate behind it.
     pub fn issue(&self, request: Issue<'_>) -> Result<Vec<CertificateDer<'static>>, IssueError> {
-        let present = self.state().present.clone();
-        issue::leaf(&self.domain, &present, request)
+        issue::leaf(&self.domain, &self.present(), request)
+    }
+
+    /// Key and leaf for the process that holds this authority.
+    pub fn certify(
+        &self,
+        id: SpiffeId,
+        common_name: Option<&str>,
+        dns_names: &[&str],
+        now: UnixTime,
+    ) -> Result<Credentials, CredentialsError> {
+        let key = KeyPair::generate()?;
+        let csr_der = &key.csr()?;
+        let chain = self.issue(Issue { csr_der, id, common_name, dns_names, lifetime: LEAF_LIFETIME, now })?;
+        Credentials::new(chain, key)
     }
 
     /// Does the step of a rotation whose time has come, if one has. Call it every few minutes.
@@ -176,7 +196,7 @@ impl Authority {
         let due = {
             let state = self.state();
             now >= match &state.beside {
-                Beside::Nobody => after(state.present.not_before, AUTHORITY_LIFETIME * PREPARE_PERCENT as u32 / 100),
+                Beside::Nobody => after(state.present.not_before, AUTHORITY_LIFETIME * PREPARE_PERCENT / 100),
                 Beside::Next(_) => after(state.stepped, OVERLAP),
                 Beside::Previous(_) => after(state.stepped, RETIRE_AFTER),
             }
@@ -216,6 +236,10 @@ impl Authority {
     /// Number of the generation that issues, counted from 1.
     pub fn generation(&self) -> u64 {
         self.state().present.number
+    }
+
+    pub(crate) fn present(&self) -> Arc<Generation> {
+        self.state().present.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -41,11 +41,23 @@ pub(crate) struct Leaf {
     pub both_ends: bool,
 }
 
-/// Validity as Unix time; years before 1970 count as 1970.
-pub(crate) fn validity(der: &CertificateDer<'_>) -> Result<(UnixTime, UnixTime), Unreadable> {
-    Ok(times(&parse(der)?))
+/// What we need to know of an authority's certificate.
+pub(crate) struct Root {
+    pub not_before: UnixTime,
+    pub not_after: UnixTime,
+    /// Intermediates it allows below itself.
+    pub path_max: Option<u32>,
 }
 
+/// Reads an authority's certificate.
+pub(crate) fn root(der: &CertificateDer<'_>) -> Result<Root, Unreadable> {
+    let certificate = parse(der)?;
+    let (not_before, not_after) = times(&certificate);
+    let constraints = certificate.basic_constraints().map_err(|error| Unreadable::Der(error.to_string()))?;
+    Ok(Root { not_before, not_after, path_max: constraints.and_then(|found| found.value.path_len_constraint) })
+}
+
+/// Validity as Unix time; years before 1970 count as 1970.
 fn times(certificate: &X509Certificate<'_>) -> (UnixTime, UnixTime) {
     let at = |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0) as u64));
     let validity = certificate.validity();

@@ -2,6 +2,7 @@
 
 use crate::certificate::{self, Leaf, Unreadable};
 use crate::files;
+use crate::issue::IssueError;
 use crate::key::{KeyError, KeyPair};
 use api::name::SpiffeId;
 use rustls::sign::CertifiedKey;
@@ -30,6 +31,9 @@ pub enum CredentialsError {
         /// Whom the certificate names.
         id: SpiffeId,
     },
+    /// Our own authority would not.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
     /// The key.
     #[error(transparent)]
     Key(#[from] KeyError),

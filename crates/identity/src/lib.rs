@@ -10,6 +10,8 @@ mod certificate;
 mod credentials;
 mod expect;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod issue;
 mod key;
 mod live;

@@ -68,6 +68,8 @@ struct Anchor {
     usable: TrustAnchor<'static>,
     not_before: UnixTime,
     not_after: UnixTime,
+    /// Intermediates allowed below it.
+    path_max: Option<u32>,
 }
 
 impl Anchors {
@@ -87,9 +89,9 @@ impl Anchors {
             let usable = webpki::anchor_from_trusted_cert(&certificate)
                 .map_err(|error| refused(format!("{error:?}")))?
                 .to_owned();
-            let (not_before, not_after) =
-                certificate::validity(&certificate).map_err(|error| refused(error.to_string()))?;
-            held.push(Anchor { certificate, usable, not_before, not_after });
+            let certificate::Root { not_before, not_after, path_max } =
+                certificate::root(&certificate).map_err(|error| refused(error.to_string()))?;
+            held.push(Anchor { certificate, usable, not_before, not_after, path_max });
         }
         Ok(Self { sequence, held })
     }
@@ -108,6 +110,16 @@ impl Anchors {
     pub(crate) fn usable_at(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
         let valid = |anchor: &&Anchor| anchor.not_before <= now && now <= anchor.not_after;
         self.held.iter().filter(valid).map(|anchor| anchor.usable.clone()).collect()
+    }
+
+    /// webpki drops an anchor's extensions, so its own word on the length of chains is kept here.
+    pub(crate) fn allows(&self, anchor: &TrustAnchor<'_>, intermediates: usize) -> bool {
+        let this = |held: &&Anchor| {
+            held.usable.subject == anchor.subject
+                && held.usable.subject_public_key_info == anchor.subject_public_key_info
+        };
+        let path_max = self.held.iter().filter(this).find_map(|held| held.path_max);
+        path_max.is_none_or(|max| intermediates <= max as usize)
     }
 
     pub(crate) fn not_after(&self) -> UnixTime {
@@ -148,6 +160,8 @@ impl TrustStore {
     }
 
     /// Takes a bundle if it is newer than the one held. `Ok(false)` says that it is not, and nothing changed.
+    ///
+    /// Who may speak for which domain is the caller's to know: a zone's bundle is taken for that zone's domains only.
     pub fn set(&self, trust: &Trust) -> Result<bool, TrustError> {
         let Trust { domain, anchors, sequence } = trust;
         let mut certificates = Vec::new();

@@ -10,7 +10,7 @@ use crate::words::span;
 use api::name::{SpiffeId, TrustDomain};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::sync::Arc;
-use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, VerifiedPath};
 
 /// Leaf and three intermediates (rustls-webpki itself stops at six).
 const CHAIN_MAX: usize = 4;
@@ -170,9 +170,15 @@ pub fn verify(
         }
         other => VerifyError::Unfit { id: id.clone(), why: other.to_string() },
     };
+    let length = |path: &VerifiedPath<'_>| match anchors.allows(path.anchor(), path.intermediate_certificates().count())
+    {
+        true => Ok(()),
+        false => Err(webpki::Error::PathLenConstraintViolated),
+    };
+    let usage = KeyUsage::client_auth();
     EndEntityCert::try_from(first)
         .map_err(unfit)?
-        .verify_for_usage(ALL_VERIFICATION_ALGS, &usable, intermediates, now, KeyUsage::client_auth(), None, None)
+        .verify_for_usage(ALL_VERIFICATION_ALGS, &usable, intermediates, now, usage, None, Some(&length))
         .map_err(unfit)?;
     if !leaf.both_ends {
         return Err(VerifyError::Unfit { id, why: "it may not be used at both ends of a connection".into() });

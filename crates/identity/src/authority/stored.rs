@@ -52,10 +52,11 @@ impl Entry {
         let key = KeyPair::from_pem(self.key.as_bytes()).map_err(|error| error.to_string())?;
         let certificate =
             CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(|error| error.to_string())?;
-        let (not_before, not_after) = certificate::validity(&certificate).map_err(|error| error.to_string())?;
+        let root = certificate::root(&certificate).map_err(|error| error.to_string())?;
         if !certificate::is_of_key(&certificate, &key) {
             return Err(format!("key and certificate of generation {} do not belong together", self.number));
         }
+        let certificate::Root { not_before, not_after, path_max: _ } = root;
         Ok(Arc::new(Generation { number: self.number, key, certificate, not_before, not_after }))
     }
 }
