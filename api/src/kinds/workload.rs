@@ -21,7 +21,7 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
     /// Where other proxies of the zone reach its proxy.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "ip"))]
     pub address: IpAddr,
     /// Port of its proxy's inbound mutual-TLS listener.
     #[serde(default = "proxy_port")]
