@@ -225,3 +225,6 @@ impl ClientSessionStore for Sessions {
         self.with(Instant::now(), |cache| cache.take_tls13_ticket(name)).flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

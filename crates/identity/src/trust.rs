@@ -300,3 +300,6 @@ impl FromStr for Pin {
         Ok(Self(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests;
