@@ -1,5 +1,7 @@
 //! One suite of facts for every store: what memory, a file and etcd promise alike.
 
+#![allow(clippy::unwrap_used)] // clippy knows tests by their attribute, not the functions they share
+
 #[path = "conformance/bench.rs"]
 mod bench;
 #[cfg(feature = "etcd")]

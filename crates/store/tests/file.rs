@@ -1,5 +1,7 @@
 //! Facts about the file: a kill at any moment, a full disk, another process, a newer version, damage.
 
+#![allow(clippy::unwrap_used)] // clippy knows tests by their attribute, not the functions they share
+
 use api::{Key, Object};
 use futures_util::StreamExt;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

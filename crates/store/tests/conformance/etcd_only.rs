@@ -5,7 +5,7 @@ use etcd_client::{Client, PutOptions};
 use futures_util::StreamExt;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
-use store::{Etcd, Expect, Lineage, Store, StoreError};
+use store::{Etcd, Expect, Lineage, StoreError};
 
 const ROOT: &str = "/weft/v1/history";
 
