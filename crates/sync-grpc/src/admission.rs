@@ -32,7 +32,7 @@ impl Gate {
         let rate = f64::from(per_second.max(1));
         Self {
             opening: Arc::new(Semaphore::new(max_concurrent_opens.max(1))),
-            bucket: Mutex::new(Bucket { rate, tokens: rate, at: None }),
+            bucket: Mutex::new(Bucket { rate, tokens: rate, promised: 0.0, at: None }),
         }
     }
 
@@ -50,27 +50,31 @@ impl Gate {
 /// When all places are taken: about what one comparison of a large view takes.
 const FULL_RETRY: Duration = Duration::from_millis(250);
 
+/// Turns that are promised ahead, in seconds: a storm that gives up leaves no long shadow.
+const PROMISED_SECONDS_MAX: f64 = 5.0;
+
 #[derive(Debug)]
 struct Bucket {
     rate: f64,
     tokens: f64,
+    /// Those who were sent away and told when to come: they come at the rate of the bucket, not all with its next token.
+    promised: f64,
     at: Option<Instant>,
 }
 
 impl Bucket {
     fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)).as_secs_f64();
         self.at = Some(now);
-        self.tokens = (self.tokens + passed.as_secs_f64() * self.rate).min(self.rate);
-        // Those who are sent away come back at the rate of the bucket, not all with its next token.
-        self.tokens -= 1.0;
-        if self.tokens >= 0.0 {
+        self.tokens = (self.tokens + passed * self.rate).min(self.rate);
+        self.promised = (self.promised - passed * self.rate).max(0.0);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
             return Ok(());
         }
-        let debt = Duration::from_secs_f64(-self.tokens / self.rate);
-        // The debt is bounded, so that a storm that gives up leaves no shadow.
-        self.tokens = self.tokens.max(-5.0 * self.rate);
-        Err(debt)
+        let after = (1.0 - self.tokens + self.promised) / self.rate;
+        self.promised = (self.promised + 1.0).min(PROMISED_SECONDS_MAX * self.rate);
+        Err(Duration::from_secs_f64(after))
     }
 }
 
