@@ -139,7 +139,8 @@ fn check_labels(labels: &Value, field: &str, global: Option<&Kind>, found: &mut 
                 let what = format!("label `{name}` is reserved");
                 let help = format!("labels beginning with {RESERVED_PREFIX} are set by Weft; choose another name");
                 let mut wrong = diagnostic(Code::ReservedLabel, &at, what, &help);
-                wrong.suggestion = nearest(name, [MESH_LABEL]);
+                let word = name.trim_start_matches(RESERVED_PREFIX);
+                wrong.suggestion = nearest(word, ["mesh"]).map(|_| MESH_LABEL.to_owned());
                 found.push(wrong);
             }
         }

@@ -25,18 +25,37 @@ pub fn validate(object: &Object) -> Vec<Diagnostic> {
 pub fn check_spec(kind: &Kind, spec: &Value) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     walk::check(schema(kind), spec, "spec", &mut found);
-    if !found.is_empty() {
-        // A spec that does not fit its schema cannot be read, so there is nothing more to say about it.
-        return found;
-    }
-    match (kind.semantics)(spec) {
+    // What is wrong already is taken out, so that the rest can be read and checked too.
+    let mut rest = spec.clone();
+    found.iter().for_each(|wrong| remove(&mut rest, &wrong.field));
+    match (kind.semantics)(&rest) {
         Ok(wrong) => found.extend(wrong.into_iter().map(|(field, what)| {
             let code = if field.contains("Ref") { Code::WrongTarget } else { Code::Contradiction };
-            diagnostic(code, &format!("spec.{field}"), what, "")
+            let (what, help) = what.split_once("; ").unwrap_or((&what, ""));
+            let message =
+                if what.starts_with("must ") { format!("`{}` {what}", last(&field)) } else { what.to_owned() };
+            diagnostic(code, &format!("spec.{field}"), message, help)
         })),
+        Err(_) if !found.is_empty() => {}
         Err(error) => found.push(diagnostic(Code::WrongType, "spec", error.to_string(), "")),
     }
     found
+}
+
+/// Takes the field at a path such as `spec.to[0].default` out of a spec. Entries of lists stay: without one, the others
+/// would have other paths.
+fn remove(spec: &mut Value, path: &str) {
+    let pointer = path.strip_prefix("spec").unwrap_or(path).replace(['.', '['], "/").replace(']', "");
+    let Some((parent, field)) = pointer.rsplit_once('/') else { return };
+    if let Some(Value::Object(fields)) = spec.pointer_mut(parent) {
+        fields.remove(field);
+    }
+}
+
+/// Last field name of a path, without index.
+fn last(at: &str) -> &str {
+    let at = at.rsplit_once('.').map_or(at, |(_, last)| last);
+    at.split_once('[').map_or(at, |(name, _)| name)
 }
 
 /// Schemas are derived once: a zone checks thousands of documents at a time.

@@ -3,7 +3,7 @@
 //! Covers what `schemars` derives from our types, not JSON Schema as a whole. serde alone would stop at the first
 //! mistake and not say where it is.
 
-use super::{diagnostic, envelope, nearest};
+use super::{diagnostic, envelope, last, nearest};
 use crate::Code;
 use api::name::{Account, MeshName, Name, NameError, Namespace, ZoneName};
 use api::problem::Diagnostic;
@@ -353,10 +353,4 @@ fn format_max(schema: &Value) -> Option<f64> {
 
 fn not_one_of(words: &[&str]) -> String {
     format!("not one of: {}", words.join(", "))
-}
-
-/// Last field name of a path, without index.
-fn last(at: &str) -> &str {
-    let at = at.rsplit_once('.').map_or(at, |(_, last)| last);
-    at.split_once('[').map_or(at, |(name, _)| name)
 }
