@@ -102,6 +102,9 @@ pub struct ZoneAround {
     pub rtt_us: Option<u64>,
 }
 
+/// What types say is wrong: `(field path below spec, what)`.
+type Mistakes = Vec<(String, String)>;
+
 /// What a kind lowers to.
 #[derive(Clone, Copy, Debug)]
 pub enum Lower {
@@ -143,7 +146,7 @@ pub struct Kind {
     /// Everything wrong with a spec; field paths begin with `spec`.
     pub check: fn(&Value) -> Vec<Diagnostic>,
     /// What the type says beyond the schema: `(field path below spec, what is wrong)`, or why it does not read.
-    pub(crate) semantics: fn(&Value) -> Result<Vec<(String, String)>, serde_json::Error>,
+    pub(crate) semantics: fn(&Value) -> Result<Mistakes, serde_json::Error>,
     /// What it lowers to.
     pub lower: Lower,
 }

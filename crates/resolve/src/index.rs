@@ -119,7 +119,7 @@ impl Policies {
             return Err(format!("{}: {}", wrong.field, wrong.message));
         }
         let namespace = key.namespace.clone().unwrap_or_default();
-        let target = spec.get("targetRef").map_or_else(|| Ok(TargetRef::mesh()), |target| read(target))?;
+        let target = spec.get("targetRef").map_or_else(|| Ok(TargetRef::mesh()), read)?;
         let who = Who::read(&target, &namespace)?;
         let mesh = self.meshes.entry(key.mesh.clone().unwrap_or_default()).or_default();
         if let Who::Workload { namespace, name, labels } = &who {
@@ -150,7 +150,7 @@ impl Policies {
             for layers in mesh.outbound.values_mut().flat_map(BTreeMap::values_mut) {
                 layers.sort_by(|a, b| a.order().cmp(&b.order()));
             }
-            for rules in mesh.inbound.values_mut().flat_map(|sets| std::iter::once(sets)) {
+            for rules in mesh.inbound.values_mut() {
                 rules.sort_by(|a, b| a.key.cmp(&b.key));
             }
         }

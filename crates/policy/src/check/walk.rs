@@ -56,11 +56,9 @@ impl<'a> Walk<'a> {
                 }
             }
             Value::Number(number) => self.bounds(schema, number.as_f64(), at),
-            Value::String(text) if schema.get("format").is_some_and(|format| format == "ip") => {
-                if text.parse::<IpAddr>().is_err() {
-                    let what = format!("`{text}` is not an IP address");
-                    self.say(Code::WrongType, at, what, "write an address, such as 10.1.0.7 or 2001:db8::7", None);
-                }
+            Value::String(text) if is_address(schema) && text.parse::<IpAddr>().is_err() => {
+                let what = format!("`{text}` is not an IP address");
+                self.say(Code::WrongType, at, what, "write an address, such as 10.1.0.7 or 2001:db8::7", None);
             }
             _ => {}
         }
@@ -267,6 +265,10 @@ fn time_unit_meant(text: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("{number}{unit}"))
+}
+
+fn is_address(schema: &Value) -> bool {
+    schema.get("format").is_some_and(|format| format == "ip")
 }
 
 fn reference(schema: &Value) -> Option<&str> {
