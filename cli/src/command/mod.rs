@@ -1,0 +1,73 @@
+//! The commands, one file each; here is only which one runs.
+
+mod apply;
+mod confirm;
+mod delete;
+mod describe;
+mod diff;
+mod get;
+mod global;
+pub mod kinds;
+mod proxy;
+mod status;
+mod workload;
+mod zone;
+
+use crate::args::{Cli, Command, PlaceArgs};
+use crate::exit::{Exit, Failure};
+use crate::{context, dev};
+use clap::CommandFactory;
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { global, command } = cli;
+    let client = || context::client(&global);
+    match command {
+        Command::Apply { files, dry_run, wait, yes } => apply::run(&client()?, &files.files, dry_run, wait, yes).await,
+        Command::Get { kind, name, place, selector, watch, output } => {
+            get::run(&client()?, get::Ask { kind: kinds::find(&kind)?, name, place, selector, watch, output }).await
+        }
+        Command::Describe { kind, name, place } => describe::run(&client()?, kinds::find(&kind)?, &name, &place).await,
+        Command::Delete { kind, names, place, files, yes } => {
+            let kind = kind.as_deref().map(kinds::find).transpose()?;
+            delete::run(&client()?, kind, &names, &place, &files, yes).await
+        }
+        Command::Diff { files } => diff::run(&client()?, &files.files).await,
+        Command::Zone(command) => zone::run(&client()?, command).await,
+        Command::Workload(command) => workload::run(&client()?, command).await,
+        Command::Status { output } => status::run(&client()?, output).await,
+        Command::Proxy(command) => proxy::run(&client()?, command).await,
+        Command::Global(command) => global::run(&client()?, command).await,
+        Command::Dev { state, command } => dev::run(state, command).await,
+        Command::Context(command) => context::run(command),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "weft", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+impl PlaceArgs {
+    /// Mesh of one object.
+    fn mesh(&self) -> &str {
+        self.mesh.as_deref().unwrap_or("default")
+    }
+
+    /// Namespace of one object.
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    /// Path of one resource below `/api/v1`.
+    fn path(&self, kind: &policy::Kind, name: &str) -> String {
+        use crate::client::escape;
+        match kind.scope {
+            api::object::Scope::Global => format!("/resources/{}/{}", kind.plural, escape(name)),
+            api::object::Scope::Namespaced => {
+                let (mesh, namespace) = (escape(self.mesh()), escape(self.namespace()));
+                let zone = self.zone.as_ref().map(|zone| format!("?zone={}", escape(zone))).unwrap_or_default();
+                format!("/resources/{}/{mesh}/{namespace}/{}{zone}", kind.plural, escape(name))
+            }
+        }
+    }
+}
