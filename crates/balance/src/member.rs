@@ -51,6 +51,10 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    pub(crate) fn is_gateway(&self) -> bool {
+        matches!(*self.candidate, Candidate::Gateway { .. })
+    }
+
     pub(crate) fn usable(&self) -> bool {
         self.ready && self.standing.is_in()
     }

@@ -1,27 +1,32 @@
 //! What outcomes change: latency, failure shares, and who is in.
 
-use crate::ask::{Candidate, CandidateId, Outcome, Target};
+use crate::ask::{CandidateId, Outcome, Target};
 use crate::balancer::Balancer;
 use crate::connections::most_out;
 use crate::standing::Why;
 
 impl Balancer {
-    /// A try was sent. Every `started` is followed by exactly one [`finished`](Self::finished).
+    /// A try was sent, to an endpoint or on a connection. Followed by exactly one [`finished`](Self::finished).
     pub fn started(&mut self, target: impl Into<Target>, _now_us: u64) {
         let Target { candidate, connection } = target.into();
         let Some(member) = self.member_mut(candidate) else { return };
-        member.in_flight += 1;
+        if connection.is_some() || !member.is_gateway() {
+            member.in_flight += 1;
+        }
         if let Some(connection) = connection {
             member.connections.started(connection.number);
         }
     }
 
-    /// A try ended. Also for a connection that could not be opened, with the candidate's own id.
+    /// A try ended. With a gateway's own id: a connection that was asked for did not come about, so there is nothing
+    /// that started.
     pub fn finished(&mut self, target: impl Into<Target>, now_us: u64, outcome: Outcome) {
         let Target { candidate: id, connection } = target.into();
         let Some(member) = self.member_mut(id) else { return };
         let at = member.locality;
-        member.in_flight = member.in_flight.saturating_sub(1);
+        if connection.is_some() || !member.is_gateway() {
+            member.in_flight = member.in_flight.saturating_sub(1);
+        }
         self.remember(at, outcome, now_us);
         match connection {
             Some(connection) => self.through(id, connection.number, outcome, now_us),
@@ -71,7 +76,7 @@ impl Balancer {
     fn straight(&mut self, id: CandidateId, outcome: Outcome, now_us: u64) {
         let ejection = self.config.ejection.clone();
         let Some(member) = self.member_mut(id) else { return };
-        let gateway = matches!(*member.candidate, Candidate::Gateway { .. });
+        let gateway = member.is_gateway();
         if gateway {
             member.connections.opening_ended();
         }

@@ -47,8 +47,16 @@ pub struct ZoneObserved {
 /// A control stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Link {
-    /// It is open.
+    /// It is open. That is an observation of now: a stream without a sign of life is closed within 3 s.
     pub connected: bool,
-    /// Unix milliseconds at which the other side was last heard (an item, a pong); `None`: never.
+    /// Unix milliseconds at which the other side was last heard; `None`: never. Counts while it is closed.
     pub heard_ms: Option<u64>,
+}
+
+impl Observed {
+    /// Whether what a zone reported still holds: reports travel when they change, as long as the stream is open.
+    pub(crate) fn is_current(&self, zone: &ZoneObserved) -> bool {
+        let own = matches!(&self.observer, Observer::Zone(own) if *own == zone.name);
+        own || zone.link.is_some_and(|link| link.connected)
+    }
 }
