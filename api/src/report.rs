@@ -75,6 +75,9 @@ pub struct ProxyReport {
     pub certificate_until: u64,
     /// Endpoints this proxy has ejected: `SERVICE/ZONE/WORKLOAD-OR-GATEWAY` to the reason.
     pub ejected: BTreeMap<String, RouteReason>,
+    /// Requests refused since it started, by policy (`NAMESPACE/NAME`); by the mesh's default under the empty name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub denied: BTreeMap<String, u64>,
 }
 
 /// Requests since the proxy started; published at most once a second, and only when something was counted.

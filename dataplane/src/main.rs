@@ -1,1 +1,9 @@
-fn main() {}
+//! Entry of `weft-dataplane`.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    dataplane::main(dataplane::Options::parse())
+}

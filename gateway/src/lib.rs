@@ -1,1 +1,46 @@
-//! Placeholder.
+//! `weft-gateway`: the proxy at a zone's edge. Options, and handing over to the `proxy` crate.
+
+use clap::Parser;
+use process::{CommonOptions, Process, Runtime};
+use proxy::{Config, Gateway, Role};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Name of the program.
+pub const PROGRAM: &str = "weft-gateway";
+
+/// The gateway between zones: reads whom a connection is for, and passes its bytes on unread.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version)]
+pub struct Options {
+    #[command(flatten)]
+    pub common: CommonOptions,
+    /// Token for the first start; not read once a certificate is there.
+    #[arg(long, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// From other zones.
+    #[arg(long, default_value = "0.0.0.0:15443", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// Threads that carry traffic. All cores unless given.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+}
+
+/// Runs the program to its end.
+pub fn main(options: Options) -> ExitCode {
+    let Options { common, token_file, listen, workers } = options;
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let config = Config {
+        role: Role::Gateway(Gateway { listen }),
+        workers: workers.filter(|workers| *workers > 0).unwrap_or_else(cores),
+        answer_headers: false,
+        token_file,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    process::main(PROGRAM, common, Runtime::Current, move |process| serve(config, process))
+}
+
+async fn serve(config: Config, process: Process) -> anyhow::Result<()> {
+    proxy::runtime::run(config, process).await.map_err(anyhow::Error::from)
+}

@@ -1,0 +1,148 @@
+//! What can go wrong on the way, and how the caller hears of it.
+
+use crate::http::body::Answer;
+use crate::http::headers;
+use api::RouteReason;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+
+/// Ends a request with an answer of our own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// Why; in `weft-reason`, records and metrics.
+    pub reason: RouteReason,
+    /// For people, in the body.
+    pub text: String,
+    /// `NAMESPACE/NAME` of the policy that refused.
+    pub policy: Option<String>,
+}
+
+impl Failure {
+    /// With words of its own.
+    pub fn new(reason: RouteReason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into(), policy: None }
+    }
+
+    /// Refused by a policy, or by the mesh's default.
+    pub fn denied(caller: &str, policy: Option<&str>) -> Self {
+        let text = match policy {
+            Some(policy) => format!("Authorization policy {policy} refuses {caller}"),
+            None => format!("no Authorization policy allows {caller}, and the mesh denies by default"),
+        };
+        Self { reason: RouteReason::Denied, text, policy: policy.map(str::to_owned) }
+    }
+
+    /// HTTP status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self.reason {
+            RouteReason::NoRoute => StatusCode::NOT_FOUND,
+            RouteReason::BadRequest => StatusCode::BAD_REQUEST,
+            RouteReason::Denied => StatusCode::FORBIDDEN,
+            RouteReason::UpstreamReset => StatusCode::BAD_GATEWAY,
+            RouteReason::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// gRPC's status for the same (<https://grpc.io/docs/guides/status-codes/>).
+    fn grpc_status(&self) -> &'static str {
+        match self.reason {
+            RouteReason::NoRoute => "12",
+            RouteReason::BadRequest => "13",
+            RouteReason::Denied => "7",
+            RouteReason::RequestTimeout => "4",
+            RouteReason::Overloaded => "8",
+            _ => "14",
+        }
+    }
+
+    /// The answer. A gRPC caller gets a status it understands, in a head that is also the end.
+    pub fn answer<G>(&self, request: &HeaderMap) -> Response<Answer<G>> {
+        let grpc = request.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let text = format!("{} {}\n", self.reason, self.text);
+        let mut response = Response::new(Answer::text(if grpc { String::new() } else { text }));
+        let fields = response.headers_mut();
+        fields.insert(headers::REASON, HeaderValue::from_static(self.reason.as_str()));
+        if let Some(policy) = &self.policy {
+            fields.insert(headers::POLICY, headers::value(policy));
+        }
+        if grpc {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            fields.insert("grpc-status", HeaderValue::from_static(self.grpc_status()));
+            fields.insert("grpc-message", headers::value(&format!("{}: {}", self.reason, self.text)));
+        } else {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            *response.status_mut() = self.status();
+        }
+        response
+    }
+}
+
+/// No connection to a peer. Nothing was sent, so another endpoint may be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Refused or unreachable.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Of the peer's proxy or of a gateway.
+        address: std::net::SocketAddr,
+        /// The kernel's words.
+        source: std::io::Error,
+    },
+    /// Neither yes nor no in time.
+    #[error("{address} did not answer within {ms} ms; is it frozen, or is a firewall in the way?")]
+    Late {
+        /// Of the peer's proxy or of a gateway.
+        address: std::net::SocketAddr,
+        /// The rule's connect timeout.
+        ms: u64,
+    },
+    /// TLS failed: wrong or unknown identity, or no TLS at all.
+    #[error("{address} failed the handshake as {server_name}: {source}")]
+    Handshake {
+        /// Of the peer's proxy or of a gateway.
+        address: std::net::SocketAddr,
+        /// Whom we asked for.
+        server_name: String,
+        /// The verifier's words.
+        source: std::io::Error,
+    },
+}
+
+impl ConnectError {
+    /// What a caller is told when nothing else could be tried.
+    pub fn reason(&self) -> RouteReason {
+        match self {
+            Self::Connect { .. } | Self::Late { .. } => RouteReason::ConnectFailed,
+            // Only a refused certificate is one; a connection that closes within the handshake is a broken peer.
+            Self::Handshake { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+                RouteReason::IdentityRefused
+            }
+            Self::Handshake { .. } => RouteReason::ConnectFailed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_names_the_policy_in_head_and_text() {
+        let failure = Failure::denied("spiffe://west.default/ns/a/sa/b", Some("shop/locked"));
+        let response = failure.answer::<()>(&HeaderMap::new());
+        assert_eq!(response.status(), 403);
+        assert_eq!(response.headers()["weft-reason"], "DENIED");
+        assert_eq!(response.headers()["weft-policy"], "shop/locked");
+    }
+
+    #[test]
+    fn a_grpc_caller_hears_a_grpc_status() {
+        let request = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"))]);
+        let response = Failure::new(RouteReason::RequestTimeout, "too slow").answer::<()>(&request);
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["grpc-status"]),
+            (200, &HeaderValue::from_static("4"))
+        );
+    }
+}

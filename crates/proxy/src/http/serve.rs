@@ -1,0 +1,97 @@
+//! Serves HTTP on one connection: HTTP/1.1 or HTTP/2 from the app, always HTTP/2 from a peer's proxy.
+
+use super::body::Answer;
+use crate::limits::{
+    APP_IDLE, HEADER_BYTES_MAX, HEADERS_MAX, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER,
+    STREAMS_MAX,
+};
+use crate::pool::gather::gather;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+/// Serves an app. When `drain` is cancelled, requests in flight are finished and the connection ends.
+pub async fn app<I, S, F, G>(io: I, drain: CancellationToken, serve: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Answer<G>>> + Send + 'static,
+    G: Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // hyper counts an idle keep-alive as waiting for a head, so this is the bound of both.
+    let mut http1 = builder.http1();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(APP_IDLE)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX);
+    let mut http2 = builder.http2();
+    http2
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .max_send_buf_size(STREAM_SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection of the app ended");
+    }
+}
+
+/// Serves a peer's proxy.
+pub async fn peer<I, S, F, G>(io: I, drain: CancellationToken, serve: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Answer<G>>> + Send + 'static,
+    G: Unpin + Send + 'static,
+{
+    let (handle, io) = gather(io);
+    let mut builder = http2::Builder::new(handle.clone());
+    builder
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .enable_connect_protocol()
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .max_send_buf_size(STREAM_SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut connection = handle.drive(builder.serve_connection(TokioIo::new(io), service));
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = drain.cancelled() => {
+            connection.task().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection of a peer ended");
+    }
+}

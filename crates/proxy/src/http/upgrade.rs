@@ -1,0 +1,112 @@
+//! Upgraded connections, such as WebSocket: HTTP/1.1 upgrades at both ends, extended CONNECT between proxies
+//! (RFC 8441). What follows an upgrade is bytes: never retried, never replayed.
+
+use super::body::Outgoing;
+use crate::tcp::copy;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, StatusCode, header, response};
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+
+/// The app asked for another protocol.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    protocol: HeaderValue,
+    on_upgrade: OnUpgrade,
+}
+
+/// Takes the wish out of a request; its connection headers go with the others of one hop. HTTP/2 in clear text by
+/// upgrade (`h2c`) was withdrawn by RFC 9113 and is ignored, as one may.
+pub fn asked(parts: &mut Parts) -> Option<Asked> {
+    let connection = parts.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let upgrade =
+        connection.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    let protocol = parts.headers.get(header::UPGRADE).filter(|_| upgrade)?.clone();
+    if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
+        return None;
+    }
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>()?;
+    Some(Asked { protocol, on_upgrade })
+}
+
+/// One try's request between proxies.
+pub fn outgoing(parts: &Parts, asked: &Option<Asked>, body: Outgoing) -> Request<Outgoing> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.headers_mut() = parts.headers.clone();
+    if let Some(asked) = asked {
+        *request.method_mut() = Method::CONNECT;
+        *request.body_mut() = Outgoing::Empty;
+        let protocol = asked.protocol.to_str().unwrap_or_default();
+        request.extensions_mut().insert(Protocol::from(protocol));
+    }
+    request
+}
+
+/// The outbound proxy's end: a 2xx to the extended CONNECT is a 101 to the app, and bytes flow, with `hold` held.
+/// Gives `hold` back when the upgrade was refused and the answer is an ordinary one.
+pub fn answered_outbound<H: Send + 'static>(
+    parts: &mut response::Parts,
+    asked: Asked,
+    idle: Duration,
+    hold: H,
+) -> Option<H> {
+    let Some(upstream) = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.status.is_success()) else {
+        return Some(hold);
+    };
+    switch(parts, asked.protocol);
+    relay(asked.on_upgrade, upstream, idle, hold);
+    None
+}
+
+/// The inbound proxy's end: which protocol an extended CONNECT wants, as the app will hear it.
+pub fn wanted(parts: &mut Parts) -> Option<Asked> {
+    let protocol = parts.extensions.remove::<Protocol>().filter(|_| parts.method == Method::CONNECT)?;
+    let protocol = HeaderValue::from_str(protocol.as_str()).ok()?;
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>()?;
+    parts.method = Method::GET;
+    Some(Asked { protocol, on_upgrade })
+}
+
+/// Adds to the request for the app what an HTTP/1.1 upgrade needs.
+pub fn ask_app(headers: &mut http::HeaderMap, asked: &Asked) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, asked.protocol.clone());
+}
+
+/// The app's 101 becomes a 200 between proxies, and bytes flow.
+pub fn answered_inbound<H: Send + 'static>(
+    parts: &mut response::Parts,
+    asked: Asked,
+    idle: Duration,
+    hold: H,
+) -> Option<H> {
+    let app = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
+    let Some(app) = app else { return Some(hold) };
+    parts.status = StatusCode::OK;
+    relay(asked.on_upgrade, app, idle, hold);
+    None
+}
+
+fn switch(parts: &mut response::Parts, protocol: HeaderValue) {
+    parts.status = StatusCode::SWITCHING_PROTOCOLS;
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    parts.headers.insert(header::UPGRADE, protocol);
+}
+
+fn relay<H: Send + 'static>(down: OnUpgrade, up: OnUpgrade, idle: Duration, hold: H) {
+    tokio::spawn(async move {
+        let _hold = hold;
+        match tokio::try_join!(down, up) {
+            Ok((down, up)) => {
+                let copied = copy::both(TokioIo::new(down), TokioIo::new(up), idle).await;
+                tracing::debug!(?copied, "upgraded connection ended");
+            }
+            Err(error) => tracing::debug!(%error, "an upgrade was agreed and then broke"),
+        }
+    });
+}

@@ -1,0 +1,133 @@
+//! A request from another proxy: who asks, may they, and on to the app.
+
+use super::Caller;
+use super::app::{AppError, AppLease};
+use super::authorize::{Asked, Verdict, decide};
+use crate::error::Failure;
+use crate::http::body::{Answer, Outgoing};
+use crate::http::{headers, path, upgrade};
+use crate::record::{Direction, Record};
+use crate::worker::Worker;
+use api::RouteReason;
+use api::config::Inbound;
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An upgraded connection without a byte in either direction (Envoy's stream default).
+const UPGRADED_IDLE: Duration = Duration::from_secs(300);
+
+/// Serves one request.
+pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incoming>) -> Response<Answer<AppLease>> {
+    let started = Instant::now();
+    let running = worker.running().clone();
+    let (parts, body) = request.into_parts();
+    let (method, path, asked) = (parts.method.clone(), parts.uri.path().to_owned(), parts.headers.clone());
+    let inbound = running.inbound.as_ref();
+    let served = match inbound {
+        Some(inbound) => admit(worker, caller, inbound, parts, body).await,
+        None => Err(Failure::new(RouteReason::NoRoute, "this proxy has no configuration yet")),
+    };
+    let mut reason = RouteReason::Local;
+    let mut response = served.unwrap_or_else(|failure| {
+        reason = failure.reason;
+        failure.answer(&asked)
+    });
+    if worker.state.answer_headers {
+        response.headers_mut().insert(headers::WORKLOAD, headers::value(&worker.state.own.workload));
+    }
+    worker.cells.add(&Record {
+        direction: Direction::Inbound,
+        service: inbound.and_then(|inbound| inbound.service.as_ref()),
+        zone: Some(&worker.state.own.zone),
+        code: response.status().as_u16(),
+        reason,
+        latency: started.elapsed(),
+        method: method.as_str(),
+        path: &path,
+        tries: 1,
+        peer: &caller.name(),
+    });
+    response
+}
+
+async fn admit(
+    worker: &Arc<Worker>,
+    caller: &Caller,
+    inbound: &Inbound,
+    mut parts: Parts,
+    body: Incoming,
+) -> Result<Response<Answer<AppLease>>, Failure> {
+    let bad = |text: String| Failure::new(RouteReason::BadRequest, text);
+    if !headers::within_limits(&parts.headers) {
+        return Err(bad("the request has too many or too large header fields".into()));
+    }
+    let port = caller.target(inbound).ok_or_else(|| {
+        Failure::new(RouteReason::NoRoute, format!("port {} is not one of this workload", caller.port))
+    })?;
+    let wanted = upgrade::wanted(&mut parts);
+    path::normalise(&mut parts.uri).map_err(|error| bad(error.to_string()))?;
+    let asked = Asked { port: caller.port, request: Some((parts.method.as_str(), parts.uri.path())) };
+    let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name(), "would be refused");
+    match decide(&inbound.authorization, caller.id.as_ref(), asked, audited) {
+        Verdict::Allowed => {}
+        Verdict::Denied(policy) => {
+            worker.state.counters.denied(policy.unwrap_or_default());
+            worker.state.tell();
+            return Err(Failure::denied(&caller.name(), policy));
+        }
+    }
+    headers::strip_ours(&mut parts.headers);
+    headers::strip_hop(&mut parts.headers);
+    if let Some(id) = &caller.id {
+        parts.headers.insert(headers::PEER, headers::value(&id.to_string()));
+    }
+    let http2 = !matches!(port.protocol, api::kinds::Protocol::Http | api::kinds::Protocol::Tcp);
+    for_app(&mut parts, http2);
+    if let Some(wanted) = &wanted {
+        upgrade::ask_app(&mut parts.headers, wanted);
+    }
+    let body = if wanted.is_some() { Outgoing::Empty } else { Outgoing::Once(body) };
+    let sent = worker.apps.send(worker, port.target, http2, Request::from_parts(parts, body)).await;
+    let (response, lease) = sent.map_err(|error| refused(error, port.target))?;
+    let (mut parts, body) = response.into_parts();
+    headers::strip_ours(&mut parts.headers);
+    let hold = match wanted {
+        None => Some(lease),
+        Some(wanted) => upgrade::answered_inbound(&mut parts, wanted, UPGRADED_IDLE, lease),
+    };
+    headers::strip_hop(&mut parts.headers);
+    parts.version = Version::HTTP_2;
+    Ok(Response::from_parts(parts, hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, lease))))
+}
+
+/// The form the app's protocol wants: origin form and `Host` for HTTP/1.1, an absolute URI for HTTP/2.
+fn for_app(parts: &mut Parts, http2: bool) {
+    let authority = parts.uri.authority().cloned();
+    if http2 {
+        parts.version = Version::HTTP_2;
+        return;
+    }
+    parts.version = Version::HTTP_11;
+    if let Some(host) = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+        parts.headers.insert(HOST, host);
+    }
+    let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    parts.uri = Uri::from(path);
+}
+
+fn refused(error: AppError, port: u16) -> Failure {
+    match error {
+        AppError::Unreachable(error) => Failure::new(
+            RouteReason::AppUnreachable,
+            format!("the app does not accept connections on port {port}: {error}"),
+        ),
+        AppError::Broken(error) => {
+            Failure::new(RouteReason::UpstreamReset, format!("the app on port {port} broke off: {error}"))
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! From other proxies to the app.
+
+pub mod app;
+pub mod authorize;
+pub mod http;
+pub mod ready;
+pub mod tcp;
+
+use crate::limits::HANDSHAKE;
+use crate::pool::transport::Carries;
+use crate::worker::Worker;
+use api::SpiffeId;
+use api::config::{Inbound, InboundPort, ServiceRef};
+use identity::peer_identity;
+use rustls::ServerConfig;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A connection of a verified caller to one port.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who calls; `None` only where plaintext is accepted.
+    pub id: Option<SpiffeId>,
+    /// Port, as callers name it.
+    pub port: u16,
+}
+
+impl Caller {
+    /// As text, for records and answers.
+    pub fn name(&self) -> String {
+        self.id.as_ref().map_or_else(|| "a caller without identity".to_owned(), ToString::to_string)
+    }
+
+    /// The port as configured now.
+    pub fn target<'a>(&self, inbound: &'a Inbound) -> Option<&'a InboundPort> {
+        inbound.ports.iter().find(|port| port.port == self.port)
+    }
+}
+
+/// Serves one connection on the mutual-TLS listener.
+pub async fn serve(worker: Arc<Worker>, tls: Arc<ServerConfig>, tcp: TcpStream) {
+    let stream = match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(tcp)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a caller failed the handshake"),
+        Err(_) => return tracing::debug!("a caller did not finish the handshake in time"),
+    };
+    let Some((caller, carries)) = caller(&worker, &stream) else { return };
+    match carries {
+        Carries::Http => {
+            let drain = worker.state.drain.clone();
+            let caller = Arc::new(caller);
+            crate::http::serve::peer(stream, drain, move |request| {
+                let (worker, caller) = (worker.clone(), caller.clone());
+                async move { http::serve(&worker, &caller, request).await }
+            })
+            .await;
+        }
+        Carries::Bytes => tcp::serve(&worker, &caller, stream).await,
+    }
+}
+
+fn caller(worker: &Worker, stream: &TlsStream<TcpStream>) -> Option<(Caller, Carries)> {
+    let (_, session) = stream.get_ref();
+    let peer = peer_identity(session.peer_certificates())?;
+    let carries = [Carries::Http, Carries::Bytes].into_iter().find(|c| session.alpn_protocol() == Some(c.alpn()));
+    let running = worker.running();
+    let inbound = running.inbound.as_ref()?;
+    let asked = session.server_name().and_then(ServiceRef::parse_server_name);
+    match (asked, carries) {
+        (Some((service, port, zone)), Some(carries))
+            if Some(&service) == inbound.service.as_ref() && zone == inbound.zone =>
+        {
+            Some((Caller { id: Some(peer.id), port }, carries))
+        }
+        (asked, _) => {
+            tracing::debug!(peer = %peer.id, ?asked, "a caller asked for something that is not here");
+            None
+        }
+    }
+}

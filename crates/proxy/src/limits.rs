@@ -1,0 +1,90 @@
+//! Every bound of the data path, each with the source of its number.
+
+use std::time::Duration;
+
+/// Header fields of one message, counted after cookies are split (Envoy, hyper and HAProxy: 100).
+pub const HEADERS_MAX: usize = 100;
+/// Bytes of one header block inside the mesh (Envoy 60 KiB, ztunnel 64 KiB).
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Streams one peer may have open on one connection. A peer opens further connections at
+/// [`STREAMS_PER_LINK`], well below (HAProxy 100, ztunnel 200).
+pub const STREAMS_MAX: u32 = 250;
+/// Requests in flight at which a further connection to the same peer is opened.
+pub const STREAMS_PER_LINK: usize = 200;
+/// Connections to one peer and server name, for one worker.
+pub const LINKS_PER_PEER: usize = 4;
+/// Streams the peer reset before we looked at them (h2's default; rapid reset, CVE-2023-44487).
+pub const PENDING_RESETS_MAX: usize = 20;
+/// Resets we had to send because of the peer's mistakes (h2 has 1024; lowered after CVE-2025-8671).
+pub const LOCAL_ERROR_RESETS_MAX: usize = 256;
+/// Bytes a stream may hold on its way out (hyper 400 KiB).
+pub const STREAM_SEND_BUFFER: usize = 256 * 1024;
+/// Bytes gathered before a connection writes (nginx and Pingora: 64 KiB).
+pub const GATHER_BYTES: usize = 64 * 1024;
+/// Bytes of a request body kept for another try (linkerd's replay buffer).
+pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
+/// Buffer of a relayed byte stream, held only while bytes flow (measured: -27 % CPU per GB against 8 KiB).
+pub const RELAY_BYTES: usize = 64 * 1024;
+/// TLS handshake of somebody who calls us (Envoy 15 s, linkerd 10 s; lowered).
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// First bytes of a redirected connection whose protocol nobody declared. Short, because protocols in which the
+/// server speaks first wait for it in full; see `listen::detect`.
+pub const DETECT: Duration = Duration::from_millis(200);
+/// Preamble of an opaque connection between proxies.
+pub const PREAMBLE: Duration = Duration::from_secs(5);
+/// Keep-alive connections of apps without a request (Envoy 1 h).
+pub const APP_IDLE: Duration = Duration::from_secs(3600);
+/// A peer that sends nothing for this long while requests wait is asked by an HTTP/2 ping.
+pub const PING_EVERY: Duration = Duration::from_millis(500);
+/// And given up after this much longer: with [`PING_EVERY`] a frozen peer is found in at most 1.5 s.
+pub const PING_ANSWER: Duration = Duration::from_secs(1);
+/// Connections between proxies that carry nothing are closed after this (Envoy 1 h).
+pub const LINK_IDLE: Duration = Duration::from_secs(3600);
+/// Idle HTTP/1.1 connections to the app, per port and worker.
+pub const APP_LINKS_IDLE: usize = 64;
+/// Age of an idle connection to the app; most servers close theirs after 60 s or more (nginx 75 s).
+pub const APP_LINK_IDLE: Duration = Duration::from_secs(50);
+/// Connect to the app, which is on this host.
+pub const APP_CONNECT: Duration = Duration::from_secs(1);
+/// Pause between checks of an app port that failed.
+pub const APP_RECHECK: Duration = Duration::from_millis(250);
+/// Pause between checks of app ports that answer.
+pub const APP_CHECK: Duration = Duration::from_secs(5);
+/// TCP keep-alive (gRPC and ztunnel ping after 10 s; we do sooner by HTTP/2 where requests wait).
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// Unacknowledged bytes for this long end a connection (gRPC, ztunnel).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections one listener serves at a time (Envoy's edge guide).
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections a gateway takes from one address (limits per client at the edge: Envoy's guide 1,000).
+pub const CONNECTIONS_PER_SOURCE: usize = 1_000;
+/// New connections a second a gateway takes from one address, over [`SOURCE_WINDOW`].
+pub const CONNECTS_PER_SOURCE: u32 = 500;
+/// Window of [`CONNECTS_PER_SOURCE`].
+pub const SOURCE_WINDOW: Duration = Duration::from_secs(1);
+/// Addresses a gateway remembers; beyond, the oldest window is forgotten.
+pub const SOURCES_MAX: usize = 10_000;
+/// Bytes of a ClientHello we gather to find the server name (RFC 8446: a record holds 16 KiB).
+pub const CLIENT_HELLO_MAX: usize = 16 * 1024;
+/// Tries in which nothing was sent, such as refused connections; they load no app and need no budget.
+pub const UNSENT_TRIES_MAX: u32 = 6;
+/// Retry budget is counted over this window (linkerd: 10 s).
+pub const BUDGET_WINDOW_SECONDS: u64 = 10;
+/// Distinct (service, zone, code, reason) counters of one worker; further ones count as `other` (CVE-2025-43915).
+pub const SERIES_MAX: usize = 10_000;
+/// Finishing requests after SIGTERM (Kuma 30 s).
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// Probes of peer gateways.
+pub const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// A probe without answer is lost after this.
+pub const PROBE_ANSWER: Duration = Duration::from_millis(1500);
+/// Probes of which round trip and loss are told.
+pub const PROBES_KEPT: usize = 10;
+/// A gateway waits so long for a workload's first bytes before it asks another; the ClientHello is all that was sent.
+pub const FIRST_ANSWER: Duration = Duration::from_millis(700);
+/// Connect from a gateway to a workload of its zone (linkerd 1 s; same zone, so lowered).
+pub const GATEWAY_CONNECT: Duration = Duration::from_millis(700);
+/// A workload that refused a gateway is asked last for this long.
+pub const GATEWAY_AVOID: Duration = Duration::from_secs(5);
+/// Ports and services that get virtual addresses.
+pub const VIPS_MAX: usize = 4_096;

@@ -1,0 +1,70 @@
+//! Listeners: what is bound, what accepts, and what each connection is.
+
+pub mod detect;
+pub mod origin;
+pub mod redirected;
+pub mod vips;
+
+use crate::limits::CONNECTIONS_MAX;
+use crate::pool::transport::tune;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections the kernel holds for us while we are busy (Linux's own default bound).
+const BACKLOG: i32 = 4_096;
+/// After running out of file descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Binds an address of which each worker has a socket; the kernel spreads connections over them.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until `stop`; each connection is a task of its own, finished even after `stop`.
+pub async fn accept<S, F>(listener: TcpListener, stop: CancellationToken, connections: TaskTracker, serve: S)
+where
+    S: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = tokio::select! {
+            () = stop.cancelled() => return,
+            place = places.clone().acquire_owned() => place.expect("the semaphore is never closed"),
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                tune(&stream);
+                let served = serve(stream, peer);
+                connections.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept; raise the limit of open files if this goes on");
+                sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}

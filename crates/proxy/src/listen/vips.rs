@@ -1,0 +1,90 @@
+//! A listener for each port of each virtual address, opened when the service appears and closed when it goes.
+//! Connections that were accepted stay.
+
+use super::{accept, bind};
+use crate::compile::Running;
+use crate::outbound::http::{Via, serve};
+use crate::outbound::tcp;
+use crate::vips::{Named, Names};
+use crate::worker::Worker;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// Keeps listeners in step with names until the proxy drains.
+pub async fn keep(worker: Arc<Worker>) {
+    let mut changed = worker.state.changed();
+    let names = worker.state.names();
+    let mut open: BTreeMap<SocketAddr, CancellationToken> = BTreeMap::new();
+    loop {
+        changed.borrow_and_update();
+        let wanted = wanted(&worker.running(), &names.borrow().clone());
+        open.retain(|address, stop| {
+            let keep = wanted.contains_key(address);
+            if !keep {
+                stop.cancel();
+            }
+            keep
+        });
+        for (address, named) in wanted {
+            if open.contains_key(&address) {
+                continue;
+            }
+            match bind(address).and_then(TcpListener::from_std) {
+                Ok(listener) => drop(open.insert(address, start(&worker, listener, named, address.port()))),
+                Err(error) => {
+                    tracing::warn!(%address, service = %named.service, %error,
+                        "cannot listen on a virtual address; is the range of --vips on this host?");
+                }
+            }
+        }
+        tokio::select! {
+            () = worker.state.drain.cancelled() => return,
+            more = changed.changed() => if more.is_err() { return },
+        }
+    }
+}
+
+fn wanted(running: &Running, names: &Names) -> BTreeMap<SocketAddr, Named> {
+    let mut wanted = BTreeMap::new();
+    for (address, named) in names.addresses() {
+        let ports = running.services.get(&named.service).into_iter().flat_map(|service| service.ports.keys());
+        wanted.extend(ports.map(|port| (SocketAddr::new(address, *port), named.clone())));
+    }
+    wanted
+}
+
+fn start(worker: &Arc<Worker>, listener: TcpListener, named: Named, port: u16) -> CancellationToken {
+    let stop = worker.state.drain.child_token();
+    let connections = worker.state.connections.clone();
+    let worker = worker.clone();
+    tokio::spawn(accept(listener, stop.clone(), connections, move |stream, _| {
+        one(worker.clone(), stream, named.clone(), port)
+    }));
+    stop
+}
+
+/// Serves one connection of the app to one port of a service, by what the port is declared to speak now.
+pub async fn one(worker: Arc<Worker>, stream: TcpStream, named: Named, port: u16) {
+    let http = worker
+        .running()
+        .services
+        .get(&named.service)
+        .and_then(|service| service.ports.get(&port))
+        .map(|port| port.protocol.is_http());
+    match http {
+        Some(true) => {
+            let drain = worker.state.drain.clone();
+            let via = Arc::new(Via::Service(named, port));
+            crate::http::serve::app(stream, drain, move |request| {
+                let (worker, via) = (worker.clone(), via.clone());
+                async move { serve(&worker, &via, request).await }
+            })
+            .await;
+        }
+        Some(false) => tcp::serve(&worker, &named, port, stream).await,
+        None => tracing::debug!(service = %named.service, port, "the service went while a connection came"),
+    }
+}

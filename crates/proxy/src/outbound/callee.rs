@@ -1,0 +1,406 @@
+//! One port of one service as one worker calls it: its balancer, its retry budget, its connections.
+//!
+//! The lock is held for the few steps of choosing and counting and never over an await; other threads take it only
+//! to explain.
+
+use crate::compile::{Places, Running};
+use crate::error::ConnectError;
+use crate::http::body::Outgoing;
+use crate::http::retry::Budget;
+use crate::limits::{LINK_IDLE, LINKS_PER_PEER, STREAMS_PER_LINK};
+use crate::pool::link::{Link, SendError, sentence};
+use crate::pool::transport::Carries;
+use crate::worker::Worker;
+use api::config::{Retry, ServiceRef};
+use api::kinds::Place;
+use api::{RouteReason, ZoneName};
+use balance::{Ask, Balancer, Candidate, CandidateId, Choice, ConnectionId, Outcome, Target, Tiers};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Time to open a warm connection; nobody waits for it.
+const WARM_CONNECT: Duration = Duration::from_secs(3);
+
+/// See the module's text.
+pub struct Callee {
+    /// Which service.
+    pub service: ServiceRef,
+    /// Which port, as callers name it.
+    pub port: u16,
+    state: Mutex<Inner>,
+}
+
+struct Inner {
+    balancer: Balancer,
+    /// What the balancer was last told.
+    places: Option<Arc<Places>>,
+    budget: Budget,
+    links: HashMap<CandidateId, Vec<Held>>,
+    opening: HashMap<CandidateId, Opening>,
+}
+
+/// A link, and how the balancer knows it.
+#[derive(Clone)]
+struct Held {
+    link: Arc<Link>,
+    connection: Option<ConnectionId>,
+}
+
+type Opening = watch::Receiver<Option<Result<Held, Arc<ConnectError>>>>;
+
+/// No connection for this try.
+#[derive(Debug)]
+pub enum Refused {
+    /// There is nobody to connect to.
+    Nobody(RouteReason),
+    /// This one did not take it.
+    Connect {
+        /// Not to be tried again by this request.
+        id: CandidateId,
+        /// Why.
+        error: Arc<ConnectError>,
+    },
+}
+
+impl Callee {
+    /// Knows nothing before the first request.
+    pub fn new(service: ServiceRef, port: u16, zone: ZoneName, place: Place) -> Arc<Self> {
+        let state = Inner {
+            balancer: Balancer::new(zone, place, &api::config::Balancing::default()),
+            places: None,
+            budget: Budget::default(),
+            links: HashMap::new(),
+            opening: HashMap::new(),
+        };
+        Arc::new(Self { service, port, state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request towards the retry budget.
+    pub fn request(&self, now_us: u64) {
+        self.lock().budget.request(now_us / 1_000_000);
+    }
+
+    /// Takes a retry from the budget.
+    pub fn take_retry(&self, retry: &Retry, now_us: u64) -> bool {
+        self.lock().budget.take(retry, now_us / 1_000_000)
+    }
+
+    /// Chooses, without connecting: for connections of bytes.
+    pub fn choose(&self, worker: &Worker, running: &Running, ask: &Ask<'_>) -> Result<Choice, RouteReason> {
+        let now_us = worker.now_us();
+        let mut state = self.lock();
+        state.refresh(running, &self.service, now_us);
+        state.balancer.pick(ask, now_us, &mut || worker.random())
+    }
+
+    /// Chooses, and gives an HTTP/2 connection to whoever was chosen.
+    pub async fn lease(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        running: &Running,
+        ask: &Ask<'_>,
+        connect: Duration,
+    ) -> Result<Lease, Refused> {
+        let (choice, opening) = {
+            let now_us = worker.now_us();
+            let mut state = self.lock();
+            state.refresh(running, &self.service, now_us);
+            let choice = state.balancer.pick(ask, now_us, &mut || worker.random()).map_err(Refused::Nobody)?;
+            if let Some(held) = state.open_link(&choice) {
+                return Ok(state.lease(self, worker, held, choice));
+            }
+            let opening = match state.opening.get(&choice.id).cloned() {
+                Some(opening) => {
+                    // Somebody else opens one already; the balancer counts ours as given up.
+                    if matches!(*choice.candidate, Candidate::Gateway { .. }) && choice.connection.is_none() {
+                        state.balancer.finished(choice.id, now_us, Outcome::Cancelled);
+                    }
+                    opening
+                }
+                None => {
+                    self.open(&mut state, worker, choice.id, choice.candidate.clone(), choice.zone.clone(), connect)
+                }
+            };
+            (choice, opening)
+        };
+        match settled(opening).await {
+            Some(Ok(held)) => Ok(self.lock().lease(self, worker, held, choice)),
+            Some(Err(error)) => Err(Refused::Connect { id: choice.id, error }),
+            None => Err(Refused::Nobody(RouteReason::ConnectFailed)),
+        }
+    }
+
+    /// Opens a connection as a task of its own, so that a caller who leaves does not undo it for those who wait too.
+    fn open(
+        self: &Arc<Self>,
+        state: &mut Inner,
+        worker: &Arc<Worker>,
+        id: CandidateId,
+        candidate: Arc<Candidate>,
+        zone: ZoneName,
+        limit: Duration,
+    ) -> Opening {
+        let (done, opening) = watch::channel(None);
+        state.opening.insert(id, opening.clone());
+        let (callee, worker) = (self.clone(), worker.clone());
+        tokio::spawn(async move {
+            let opened = callee.connect(&worker, &candidate, &zone, limit).await;
+            let result = callee.settle(&worker, id, &candidate, opened);
+            done.send_replace(Some(result));
+        });
+        opening
+    }
+
+    async fn connect(
+        &self,
+        worker: &Worker,
+        candidate: &Candidate,
+        zone: &ZoneName,
+        limit: Duration,
+    ) -> Result<Link, ConnectError> {
+        let address = candidate.address();
+        let server_name = self.service.server_name(self.port, zone);
+        let expected = identities(candidate);
+        let tls = worker.transport.connect(address, &server_name, expected, Carries::Http, limit).await?;
+        let failed = |source| ConnectError::Handshake { address, server_name: server_name.clone(), source };
+        Link::begin(tls).await.map_err(|error| failed(std::io::Error::other(sentence(&error))))
+    }
+
+    fn settle(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        id: CandidateId,
+        candidate: &Candidate,
+        opened: Result<Link, ConnectError>,
+    ) -> Result<Held, Arc<ConnectError>> {
+        let now_us = worker.now_us();
+        let mut state = self.lock();
+        state.opening.remove(&id);
+        let link = match opened {
+            Ok(link) => Arc::new(link),
+            Err(error) => {
+                tracing::debug!(service = %self.service, %error, "no connection");
+                if matches!(candidate, Candidate::Endpoint { .. }) {
+                    state.balancer.started(id, now_us);
+                }
+                state.balancer.finished(id, now_us, Outcome::ConnectFailed);
+                return Err(Arc::new(error));
+            }
+        };
+        let connection = match candidate {
+            Candidate::Endpoint { .. } => None,
+            Candidate::Gateway { .. } => Some(state.balancer.connection_opened(id, now_us)),
+        };
+        let held = Held { link: link.clone(), connection };
+        link.count(true, now_us);
+        link.count(false, now_us);
+        state.links.entry(id).or_default().push(held.clone());
+        drop(state);
+        let (callee, closed) = (Arc::downgrade(self), link.closed());
+        tokio::spawn(async move {
+            closed.cancelled().await;
+            if let Some(callee) = callee.upgrade() {
+                callee.closed(id, connection, &link);
+            }
+        });
+        Ok(held)
+    }
+
+    fn closed(&self, id: CandidateId, connection: Option<ConnectionId>, link: &Arc<Link>) {
+        let mut state = self.lock();
+        if let Some(held) = state.links.get_mut(&id) {
+            held.retain(|held| !Arc::ptr_eq(&held.link, link));
+            if held.is_empty() {
+                state.links.remove(&id);
+            }
+        }
+        if let Some(connection) = connection {
+            state.balancer.connection_closed(connection);
+        }
+    }
+
+    /// Lets the balancer do what time brings, opens warm connections, lets go of unused ones. False when the service
+    /// is gone and nothing is left of it.
+    pub fn tend(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        running: &Running,
+        ejected: &mut BTreeMap<String, RouteReason>,
+    ) -> bool {
+        let now_us = worker.now_us();
+        let mut state = self.lock();
+        state.refresh(running, &self.service, now_us);
+        state.balancer.tick(now_us);
+        let Inner { balancer, links, .. } = &mut *state;
+        let idle =
+            |link: &Link| link.in_flight() == 0 && now_us.saturating_sub(link.used_us()) > LINK_IDLE.as_micros() as u64;
+        links.retain(|id, held| {
+            let known = balancer.candidate(*id).is_some();
+            held.retain(|held| known && !idle(&held.link));
+            !held.is_empty()
+        });
+        for (id, reason) in state.balancer.ejected(now_us) {
+            if let Some((zone, candidate)) = state.balancer.candidate(id) {
+                ejected.insert(format!("{}/{zone}/{}", self.service, name(candidate)), reason);
+            }
+        }
+        // Only HTTP is kept warm: connections of bytes cannot be shared.
+        let http = running.services.get(&self.service).and_then(|s| s.ports.get(&self.port));
+        if http.is_some_and(|port| port.protocol.is_http()) {
+            let wants: Vec<_> = state.balancer.wants().map(|(id, candidate, _)| (id, candidate.clone())).collect();
+            for (id, candidate) in wants {
+                let zone = state.balancer.candidate(id).map(|(zone, _)| zone.clone());
+                if let Some(zone) = zone.filter(|_| !state.opening.contains_key(&id)) {
+                    self.open(&mut state, worker, id, candidate, zone, WARM_CONNECT);
+                }
+            }
+        }
+        running.places.contains_key(&self.service) || !state.links.is_empty()
+    }
+
+    /// Where requests go now, and why.
+    pub fn explain(&self, now_us: u64) -> Tiers {
+        self.lock().balancer.explain(now_us)
+    }
+
+    /// A try that is not one of a [`Lease`] began.
+    pub fn started(&self, target: Target, now_us: u64) {
+        self.lock().balancer.started(target, now_us);
+    }
+
+    /// And ended.
+    pub fn finished(&self, target: Target, now_us: u64, outcome: Outcome) {
+        self.lock().balancer.finished(target, now_us, outcome);
+    }
+
+    /// A connection of bytes through a gateway is open.
+    pub fn connection_opened(&self, id: CandidateId, now_us: u64) -> ConnectionId {
+        self.lock().balancer.connection_opened(id, now_us)
+    }
+
+    /// It is gone.
+    pub fn connection_closed(&self, connection: ConnectionId) {
+        self.lock().balancer.connection_closed(connection);
+    }
+}
+
+impl Inner {
+    fn refresh(&mut self, running: &Running, service: &ServiceRef, now_us: u64) {
+        let Some(places) = running.places.get(service) else {
+            if self.places.take().is_some() {
+                self.balancer.update(&api::config::Balancing::default(), &[], &BTreeMap::new(), now_us);
+            }
+            return;
+        };
+        if self.places.as_ref().is_some_and(|held| Arc::ptr_eq(held, places)) {
+            return;
+        }
+        self.balancer.update(&places.balancing, &places.sets, &places.zones, now_us);
+        self.places = Some(places.clone());
+    }
+
+    /// An open connection for this choice, unless one more should be opened.
+    fn open_link(&self, choice: &Choice) -> Option<Held> {
+        let links = self.links.get(&choice.id).map(Vec::as_slice).unwrap_or_default();
+        match (&*choice.candidate, choice.connection) {
+            (Candidate::Gateway { .. }, None) => None,
+            (Candidate::Gateway { .. }, wanted) => {
+                links.iter().find(|held| held.connection == wanted && held.link.is_open()).cloned()
+            }
+            (Candidate::Endpoint { .. }, _) => {
+                let least = links.iter().filter(|held| held.link.is_open()).min_by_key(|held| held.link.in_flight())?;
+                let full = least.link.in_flight() >= STREAMS_PER_LINK && links.len() < LINKS_PER_PEER;
+                (!full).then(|| least.clone())
+            }
+        }
+    }
+
+    fn lease(&mut self, callee: &Arc<Callee>, worker: &Arc<Worker>, held: Held, choice: Choice) -> Lease {
+        let target = held.connection.map_or_else(|| Target::from(choice.id), Target::from);
+        let now_us = worker.now_us();
+        self.balancer.started(target, now_us);
+        held.link.count(true, now_us);
+        Lease {
+            callee: callee.clone(),
+            worker: worker.clone(),
+            link: held.link,
+            target,
+            choice,
+            started_us: now_us,
+            outcome: Outcome::Cancelled,
+        }
+    }
+}
+
+/// One request on one connection. Its end tells the balancer how it went; that it was dropped is an end as well.
+pub struct Lease {
+    callee: Arc<Callee>,
+    worker: Arc<Worker>,
+    link: Arc<Link>,
+    target: Target,
+    /// Where it goes and why.
+    pub choice: Choice,
+    started_us: u64,
+    outcome: Outcome,
+}
+
+impl Lease {
+    /// Sends, and waits for the head of the answer.
+    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, SendError> {
+        let sent = self.link.send(request).await;
+        self.outcome = match &sent {
+            Ok(response) => self.answered(response.status().as_u16()),
+            Err(SendError { hung: true, .. }) => Outcome::Hung,
+            // The connection was closing in good order; that is no failure.
+            Err(SendError { unsent: true, .. }) => Outcome::Cancelled,
+            Err(_) => Outcome::Broken,
+        };
+        sent
+    }
+
+    /// The try's own deadline passed: as if it had answered 504.
+    pub fn late(&mut self) {
+        self.outcome = self.answered(504);
+    }
+
+    fn answered(&self, status: u16) -> Outcome {
+        Outcome::Answered { latency_us: self.worker.now_us().saturating_sub(self.started_us), status }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let now_us = self.worker.now_us();
+        self.link.count(false, now_us);
+        self.callee.finished(self.target, now_us, self.outcome);
+    }
+}
+
+async fn settled(mut opening: Opening) -> Option<Result<Held, Arc<ConnectError>>> {
+    let settled = opening.wait_for(Option::is_some).await.ok()?;
+    settled.clone()
+}
+
+/// Who may answer.
+pub fn identities(candidate: &Candidate) -> &[api::SpiffeId] {
+    match candidate {
+        Candidate::Endpoint { identity, .. } => std::slice::from_ref(identity),
+        Candidate::Gateway { identities, .. } => identities,
+    }
+}
+
+/// As people call it: the workload, or the gateway's address.
+pub fn name(candidate: &Candidate) -> String {
+    match candidate {
+        Candidate::Endpoint { workload, .. } => workload.to_string(),
+        Candidate::Gateway { address, .. } => address.to_string(),
+    }
+}

@@ -1,0 +1,260 @@
+//! Brings one request to a backend: choose, send, and where that is safe, again.
+
+use super::callee::{Callee, Lease, Refused, name};
+use super::http::{Hold, Notes};
+use crate::compile::{Rule, Running, Service, split};
+use crate::error::Failure;
+use crate::http::body::{Answer, Replay};
+use crate::http::headers;
+use crate::http::retry::{Ended, backoff, safe};
+use crate::http::upgrade;
+use crate::limits::UNSENT_TRIES_MAX;
+use crate::worker::Worker;
+use api::config::Backend;
+use api::{RouteReason, ZoneName};
+use balance::{Ask, CandidateId};
+use http::request::Parts;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Response, StatusCode, Uri, Version, header};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// A request without a time limit still ends; a day is nobody's intention.
+const NO_LIMIT: Duration = Duration::from_secs(86_400);
+
+/// What all tries of one request share.
+pub struct Forward<'a> {
+    /// Whose connections are used.
+    pub worker: &'a Arc<Worker>,
+    /// The configuration it began with; each try asks for endpoints of its own moment.
+    pub running: &'a Arc<Running>,
+    /// Called service.
+    pub service: &'a Arc<Service>,
+    /// Rule that matched.
+    pub rule: &'a Arc<Rule>,
+    /// Only this zone, because the caller named it.
+    pub zone: Option<ZoneName>,
+    /// Host the backend sees.
+    pub authority: Option<Authority>,
+    /// When it came.
+    pub started: Instant,
+}
+
+/// A try without an answer to pass on.
+struct Failed {
+    ended: Ended,
+    failure: Failure,
+    candidate: Option<CandidateId>,
+    /// The answer after all, when it is one we were told to try again and cannot.
+    answer: Option<(Response<Incoming>, Lease)>,
+}
+
+/// Sends the request, and gives the answer's head with its body behind it.
+pub async fn forward(
+    this: &Forward<'_>,
+    mut parts: Parts,
+    body: Incoming,
+    notes: &mut Notes,
+) -> Result<Response<Answer<Hold>>, Failure> {
+    let Forward { worker, service, rule, .. } = this;
+    let backend = backend(this)?;
+    let callee = worker.callee(&backend.service, backend.port);
+    callee.request(worker.now_us());
+    let asked = upgrade::asked(&mut parts);
+    headers::strip_hop(&mut parts.headers);
+    parts.uri = target(&parts, this.authority.as_ref(), service)?;
+    parts.headers.remove(header::HOST);
+    parts.version = Version::HTTP_2;
+    let replay = Replay::new(body);
+    let deadline = this.started + rule.timeouts.request_ms.map_or(NO_LIMIT, Duration::from_millis);
+    let (mut retries, mut unsent) = (0, 0);
+    let mut tried: SmallVec<[CandidateId; 4]> = SmallVec::new();
+    loop {
+        notes.tries += 1;
+        let sending = attempt(this, &callee, backend, &parts, &asked, &replay, &tried, deadline);
+        let failed = match sending.await {
+            Ok((response, lease)) => return Ok(answer(this, response, lease, asked, notes)),
+            Err(failed) => failed,
+        };
+        let Failed { ended, failure, candidate, answer: last } = failed;
+        let again = Instant::now() < deadline
+            && safe(ended, &parts.method, &rule.retry, replay.replayable())
+            && match ended {
+                Ended::Unsent => unsent < UNSENT_TRIES_MAX,
+                _ => retries < rule.retry.max && callee.take_retry(&rule.retry, worker.now_us()),
+            };
+        if !again {
+            return match last {
+                Some((response, lease)) => Ok(answer(this, response, lease, asked, notes)),
+                None => Err(failure),
+            };
+        }
+        drop(last);
+        tried.extend(candidate);
+        let pause = match ended {
+            // Nothing was sent: the first further try costs nobody anything, so it does not wait.
+            Ended::Unsent => {
+                unsent += 1;
+                (unsent > 1).then(|| backoff(&rule.retry, unsent - 2, worker.chance()))
+            }
+            _ => {
+                retries += 1;
+                Some(backoff(&rule.retry, retries - 1, worker.chance()))
+            }
+        };
+        tracing::debug!(service = %service.config.service, ?ended, tries = notes.tries, text = failure.text, "trying again");
+        if let Some(pause) = pause {
+            sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+}
+
+fn backend<'a>(this: &'a Forward<'_>) -> Result<&'a Backend, Failure> {
+    let Forward { worker, running, rule, zone, .. } = this;
+    let ready = |backend: &Backend| {
+        let only = zone.as_ref().or(backend.zone.as_ref());
+        running.places.get(&backend.service).is_some_and(|places| places.ready(only) > 0)
+    };
+    split(&rule.backends, ready, worker.chance()).ok_or_else(|| {
+        Failure::new(RouteReason::NoEndpoint, format!("rule {} has no backend with a weight", rule.name))
+    })
+}
+
+fn target(parts: &Parts, authority: Option<&Authority>, service: &Service) -> Result<Uri, Failure> {
+    let mut uri = std::mem::take(&mut parts.uri.clone()).into_parts();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = match authority {
+        Some(authority) => Some(authority.clone()),
+        None => service.config.service.host(None).parse().ok(),
+    };
+    if uri.path_and_query.is_none() {
+        uri.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    Uri::from_parts(uri).map_err(|_| Failure::new(RouteReason::BadRequest, "the request names no valid host and path"))
+}
+
+#[allow(clippy::too_many_arguments)] // One try is all of these; a struct would only rename them.
+async fn attempt(
+    this: &Forward<'_>,
+    callee: &Arc<Callee>,
+    backend: &Backend,
+    parts: &Parts,
+    asked: &Option<upgrade::Asked>,
+    replay: &Replay,
+    tried: &[CandidateId],
+    deadline: Instant,
+) -> Result<(Response<Incoming>, Lease), Failed> {
+    let Forward { worker, rule, zone, .. } = this;
+    let running = worker.running().clone();
+    let limits = &rule.timeouts;
+    let ask = Ask { zone: zone.as_ref().or(backend.zone.as_ref()), tried, precious: !parts.method.is_idempotent() };
+    let connect = Duration::from_millis(limits.connect_ms).min(deadline.saturating_duration_since(Instant::now()));
+    let mut lease = callee.lease(worker, &running, &ask, connect).await.map_err(|refused| match refused {
+        Refused::Nobody(reason) => Failed {
+            ended: Ended::Nobody,
+            failure: Failure::new(reason, format!("{} ({})", reason.about(), backend.service)),
+            candidate: None,
+            answer: None,
+        },
+        Refused::Connect { id, error } => Failed {
+            ended: Ended::Unsent,
+            failure: Failure::new(error.reason(), format!("{}: {error}", backend.service)),
+            candidate: Some(id),
+            answer: None,
+        },
+    })?;
+    let id = lease.choice.id;
+    let try_deadline = match limits.per_try_ms {
+        Some(ms) => deadline.min(Instant::now() + Duration::from_millis(ms)),
+        None => deadline,
+    };
+    let request = upgrade::outgoing(parts, asked, replay.next_try());
+    let response = match timeout_at(try_deadline, lease.send(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            let ended = if error.unsent { Ended::Unsent } else { Ended::Broken };
+            let who = name(&lease.choice.candidate);
+            let text = match error.hung {
+                true => format!("{who} of {} showed no sign of life", backend.service),
+                false => format!("{who} of {}: {}", backend.service, error.text),
+            };
+            // A connection that closed in good order says nothing about its peer: that one may be asked again.
+            let candidate = (!error.unsent || error.hung).then_some(id);
+            return Err(Failed {
+                ended,
+                failure: Failure::new(RouteReason::UpstreamReset, text),
+                candidate,
+                answer: None,
+            });
+        }
+        Err(_) => {
+            lease.late();
+            let ms = this.started.elapsed().as_millis();
+            let text = format!("{} did not answer within {ms} ms", backend.service);
+            let failure = Failure::new(RouteReason::RequestTimeout, text);
+            return Err(Failed { ended: Ended::Late, failure, candidate: Some(id), answer: None });
+        }
+    };
+    let status = response.status();
+    let ended = match never_reached_the_app(&response) {
+        true => Ended::Unsent,
+        false if rule.retry.on_status.contains(&status.as_u16()) => Ended::Status(status),
+        false => return Ok((response, lease)),
+    };
+    let failure = Failure::new(RouteReason::UpstreamReset, format!("{} answered {status}", backend.service));
+    Err(Failed { ended, failure, candidate: Some(id), answer: Some((response, lease)) })
+}
+
+/// The peer's proxy answered, because it could not or would not bring the request to its app. Nobody but a proxy can
+/// say so: they take `weft-` headers away from what apps answer.
+fn never_reached_the_app(response: &Response<Incoming>) -> bool {
+    let told = response.headers().get(headers::REASON).map(HeaderValue::as_bytes);
+    let reasons = [RouteReason::AppUnreachable, RouteReason::ProxyDraining, RouteReason::Overloaded];
+    response.status() == StatusCode::SERVICE_UNAVAILABLE
+        && told.is_some_and(|told| reasons.iter().any(|reason| reason.as_str().as_bytes() == told))
+}
+
+fn answer(
+    this: &Forward<'_>,
+    mut response: Response<Incoming>,
+    lease: Lease,
+    asked: Option<upgrade::Asked>,
+    notes: &mut Notes,
+) -> Response<Answer<Hold>> {
+    let choice = &lease.choice;
+    let reason = match choice.reason {
+        _ if notes.tries > 1 => RouteReason::RetryElsewhere,
+        RouteReason::Local if this.rule.backends.len() > 1 => RouteReason::Split,
+        reason => reason,
+    };
+    let fields = response.headers_mut();
+    let told = fields
+        .remove(headers::REASON)
+        .and_then(|told| RouteReason::ALL.iter().copied().find(|reason| reason.as_str().as_bytes() == told.as_bytes()));
+    headers::strip_hop(fields);
+    if this.worker.state.answer_headers {
+        fields.insert(headers::ZONE, headers::value(choice.zone.as_str()));
+    } else {
+        fields.remove(headers::WORKLOAD);
+    }
+    // A refusal keeps the reason its proxy gave; an answer from an unusual place says why it came from there.
+    if let Some(shown) = told.or((reason != RouteReason::Local).then_some(reason)) {
+        fields.insert(headers::REASON, HeaderValue::from_static(shown.as_str()));
+    }
+    notes.reason = Some(told.unwrap_or(reason));
+    notes.zone = Some(choice.zone.clone());
+    notes.peer = name(&choice.candidate);
+    let (mut parts, body) = response.into_parts();
+    parts.version = Version::HTTP_11;
+    let hold = match asked {
+        None => Some(lease),
+        Some(asked) => {
+            let idle = Duration::from_millis(this.rule.timeouts.idle_ms);
+            upgrade::answered_outbound(&mut parts, asked, idle, lease)
+        }
+    };
+    Response::from_parts(parts, hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, lease)))
+}

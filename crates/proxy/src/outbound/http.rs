@@ -1,0 +1,158 @@
+//! Requests of the app: whom they are for, and the steps of serving one.
+
+use super::callee::Lease;
+use super::forward::{Forward, forward};
+use crate::compile::{Port, Running, Service};
+use crate::error::Failure;
+use crate::http::body::Answer;
+use crate::http::{filter, headers};
+use crate::record::{Direction, Record};
+use crate::vips::Named;
+use crate::worker::Worker;
+use api::config::ServiceRef;
+use api::{RouteReason, ZoneName};
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// How a request reached us.
+#[derive(Clone, Debug)]
+pub enum Via {
+    /// By the address of the proxy: `Host` says whom it is for.
+    Host,
+    /// By a virtual address and port.
+    Service(Named, u16),
+}
+
+/// What an answer holds on to until its end.
+pub type Hold = Lease;
+
+/// Whom a request is for.
+pub struct Destination<'a> {
+    /// Service.
+    pub service: &'a Arc<Service>,
+    /// Its port.
+    pub port: &'a Port,
+    /// Only this zone.
+    pub zone: Option<ZoneName>,
+}
+
+/// What the record says, gathered along the way.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Called service.
+    pub service: Option<ServiceRef>,
+    /// Zone that answered.
+    pub zone: Option<ZoneName>,
+    /// Why there.
+    pub reason: Option<RouteReason>,
+    /// Tries made.
+    pub tries: u32,
+    /// Who answered.
+    pub peer: String,
+}
+
+/// Serves one request.
+pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) -> Response<Answer<Hold>> {
+    let started = Instant::now();
+    let running = worker.running().clone();
+    let (parts, body) = request.into_parts();
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let asked = parts.headers.clone();
+    let mut notes = Notes::default();
+    let served = route(worker, &running, via, parts, body, started, &mut notes).await;
+    let response = served.unwrap_or_else(|failure| {
+        notes.reason = Some(failure.reason);
+        failure.answer(&asked)
+    });
+    worker.cells.add(&Record {
+        direction: Direction::Outbound,
+        service: notes.service.as_ref(),
+        zone: notes.zone.as_ref(),
+        code: response.status().as_u16(),
+        reason: notes.reason.unwrap_or(RouteReason::Local),
+        latency: started.elapsed(),
+        method: method.as_str(),
+        path: &path,
+        tries: notes.tries,
+        peer: &notes.peer,
+    });
+    response
+}
+
+async fn route(
+    worker: &Arc<Worker>,
+    running: &Arc<Running>,
+    via: &Via,
+    mut parts: Parts,
+    body: Incoming,
+    started: Instant,
+    notes: &mut Notes,
+) -> Result<Response<Answer<Hold>>, Failure> {
+    if !headers::within_limits(&parts.headers) {
+        return Err(Failure::new(RouteReason::BadRequest, "the request has too many or too large header fields"));
+    }
+    let Destination { service, port, zone } = destination(running, via, &parts)?;
+    notes.service = Some(service.config.service.clone());
+    let (rule, matched) = port
+        .rule(&parts)
+        .ok_or_else(|| Failure::new(RouteReason::NoRoute, "no rule of the service's route matches"))?;
+    if let Some((status, location)) = rule.filters.redirect(&parts, matched) {
+        let mut response = Response::new(Answer::text(""));
+        *response.status_mut() = status;
+        response.headers_mut().insert(http::header::LOCATION, location);
+        return Ok(response);
+    }
+    let authority = filter::authority(&parts);
+    headers::strip_ours(&mut parts.headers);
+    rule.filters.on_request(&mut parts, matched);
+    let authority = match parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()) {
+        Some(host) => host.parse().ok().or(authority),
+        None => filter::authority(&parts).or(authority),
+    };
+    let forwarded = Forward { worker, running, service, rule, zone, authority, started };
+    let mut response = match &service.config.external {
+        Some(external) => super::external::forward(&forwarded, external, port, parts, body, notes).await?,
+        None => forward(&forwarded, parts, body, notes).await?,
+    };
+    rule.filters.on_response(response.headers_mut());
+    Ok(response)
+}
+
+/// Whom a request is for, by how it reached us and what it says.
+pub fn destination<'a>(running: &'a Running, via: &Via, parts: &Parts) -> Result<Destination<'a>, Failure> {
+    let asked = filter::authority(parts);
+    let by_host = asked.as_ref().and_then(|asked| running.by_host(asked.host()));
+    let (service, zone, number) = match via {
+        Via::Host => {
+            let (service, zone) = by_host.ok_or_else(|| {
+                let host = asked.as_ref().map_or("nobody", |asked| asked.as_str());
+                let text =
+                    format!("no service is called `{host}`; names are NAME.NAMESPACE.mesh, see `weft get services`");
+                Failure::new(RouteReason::NoRoute, text)
+            })?;
+            (service, zone, asked.as_ref().and_then(http::uri::Authority::port_u16))
+        }
+        Via::Service(named, number) => {
+            let service = running
+                .services
+                .get(&named.service)
+                .ok_or_else(|| Failure::new(RouteReason::NoRoute, format!("service {} is gone", named.service)))?;
+            // The host may narrow the service to a zone; it cannot change the service.
+            let narrowed = by_host.filter(|(by_host, _)| by_host.config.service == named.service);
+            (service, named.zone.clone().or_else(|| narrowed.and_then(|(_, zone)| zone)), Some(*number))
+        }
+    };
+    let port = service.port(number).ok_or_else(|| {
+        let has = service.ports.keys().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        let asked = number.unwrap_or_default();
+        Failure::new(RouteReason::NoRoute, format!("{} has no port {asked}; it has {has}", service.config.service))
+    })?;
+    if !port.protocol.is_http() {
+        let text = format!("port {} of {} carries bytes, not HTTP", port.port, service.config.service);
+        return Err(Failure::new(RouteReason::NoRoute, text));
+    }
+    Ok(Destination { service, port, zone })
+}

@@ -1,0 +1,7 @@
+//! From the app to whoever it calls.
+
+pub mod callee;
+pub mod external;
+pub mod forward;
+pub mod http;
+pub mod tcp;

@@ -1,0 +1,5 @@
+//! Connections between proxies.
+
+pub mod gather;
+pub mod link;
+pub mod transport;

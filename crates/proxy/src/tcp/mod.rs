@@ -1,0 +1,4 @@
+//! Bytes without requests: the preamble between proxies, and copying.
+
+pub mod copy;
+pub mod preamble;

@@ -1,0 +1,114 @@
+//! One worker: a thread with a runtime of its own, its listeners, its balancers and connections.
+
+use crate::compile::Running;
+use crate::inbound::app::AppLinks;
+use crate::outbound::callee::Callee;
+use crate::pool::transport::Transport;
+use crate::record::Cells;
+use crate::state::State;
+use api::config::ServiceRef;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Ramps, ends of ejections and warm connections are looked after this often, where a service is called at all.
+const TEND_EVERY: Duration = Duration::from_millis(500);
+
+/// One worker.
+pub struct Worker {
+    /// Shared with the others.
+    pub state: Arc<State>,
+    /// Its counters.
+    pub cells: Arc<Cells>,
+    /// Its connections to the app.
+    pub apps: AppLinks,
+    /// Its TLS settings and their sessions.
+    pub transport: Transport,
+    callees: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Callee>>>>,
+    random: AtomicU64,
+}
+
+impl Worker {
+    /// `seed` differs between workers and processes.
+    pub fn new(state: Arc<State>, seed: u64) -> Arc<Self> {
+        let cells = state.counters.worker();
+        let transport = Transport::new(state.credentials.clone(), state.trust.clone());
+        let apps = AppLinks::default();
+        Arc::new(Self { state, cells, apps, transport, callees: Mutex::default(), random: AtomicU64::new(seed) })
+    }
+
+    /// Who is called by this name and port; made at the first call.
+    pub fn callee(&self, service: &ServiceRef, port: u16) -> Arc<Callee> {
+        let mut callees = self.callees.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(callee) = callees.get(service).and_then(|ports| ports.get(&port)) {
+            return callee.clone();
+        }
+        let callee = Callee::new(service.clone(), port, self.state.own.zone.clone(), self.state.place());
+        callees.entry(service.clone()).or_default().insert(port, callee.clone());
+        callee
+    }
+
+    /// All that were called.
+    pub fn callees(&self) -> Vec<Arc<Callee>> {
+        let callees = self.callees.lock().unwrap_or_else(PoisonError::into_inner);
+        callees.values().flat_map(HashMap::values).cloned().collect()
+    }
+
+    /// Next random number (splitmix64; Steele, Lea and Flood 2014).
+    pub fn random(&self) -> u64 {
+        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The same, within `0.0..1.0`.
+    pub fn chance(&self) -> f64 {
+        (self.random() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Microseconds of the clock balancers use.
+    pub fn now_us(&self) -> u64 {
+        self.state.now_us()
+    }
+
+    /// Looks after balancers and connections until the worker ends.
+    pub async fn tend(self: Arc<Self>, number: usize) {
+        let mut changed = self.state.changed();
+        loop {
+            let callees = self.callees();
+            let quiet = callees.is_empty();
+            let running = self.state.running().clone();
+            let mut ejected = BTreeMap::new();
+            for callee in callees {
+                if !callee.tend(&self, &running, &mut ejected) {
+                    self.forget(&callee);
+                }
+            }
+            self.state.set_ejected(number, ejected);
+            self.apps.sweep();
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = sleep(TEND_EVERY), if !quiet => {}
+                () = sleep(TEND_EVERY * 10), if quiet => {}
+            }
+        }
+    }
+
+    fn forget(&self, callee: &Callee) {
+        let mut callees = self.callees.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ports) = callees.get_mut(&callee.service) {
+            ports.remove(&callee.port);
+            if ports.is_empty() {
+                callees.remove(&callee.service);
+            }
+        }
+    }
+
+    /// The configuration of this moment.
+    pub fn running(&self) -> arc_swap::Guard<Arc<Running>> {
+        self.state.running()
+    }
+}

@@ -1,0 +1,118 @@
+//! What `weft-dataplane` is told on its command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use process::CommonOptions;
+use proxy::vips::Cidr;
+use proxy::{Config, Mode, Role, Sidecar};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// A sidecar needs more than one core seldom, and what one worker learns of endpoints it learns for itself.
+const WORKERS: usize = 1;
+
+/// The proxy next to a workload: takes the app's calls to the mesh, and the mesh's calls to the app.
+#[derive(Debug, Parser)]
+#[command(name = "weft-dataplane", version)]
+pub struct Options {
+    #[command(flatten)]
+    pub common: CommonOptions,
+    #[command(flatten)]
+    pub run: Run,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve; the default.
+    Run,
+    /// Redirect the app's traffic through this proxy (nftables; needs CAP_NET_ADMIN).
+    Redirect {
+        /// What to do with the rules.
+        #[command(subcommand)]
+        command: RedirectCommand,
+    },
+}
+
+/// What to do with the rules.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum RedirectCommand {
+    /// Put them in place, in one step.
+    Up,
+    /// Take them away.
+    Down,
+    /// Print them.
+    Show,
+}
+
+/// How connections of the app arrive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ModeName {
+    /// The app calls names, virtual addresses or the proxy itself.
+    Explicit,
+    /// The kernel redirects.
+    Redirect,
+}
+
+/// Options of serving.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// Token for the first start; not read once a certificate is there.
+    #[arg(long, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Mutual TLS, from other proxies.
+    #[arg(long, default_value = "0.0.0.0:15008", value_name = "ADDR")]
+    pub inbound_listen: SocketAddr,
+    /// From the app: HTTP by Host, or redirected connections.
+    #[arg(long, default_value = "127.0.0.1:15001", value_name = "ADDR")]
+    pub outbound_listen: SocketAddr,
+    /// Redirected connections to the app.
+    #[arg(long, default_value = "0.0.0.0:15006", value_name = "ADDR")]
+    pub inbound_redirect_listen: SocketAddr,
+    /// DNS for names of the mesh. Not served unless given.
+    #[arg(long, value_name = "ADDR")]
+    pub dns_listen: Option<SocketAddr>,
+    /// Addresses for services, such as 127.64.0.0/16; in explicit mode each service port is listened on there.
+    #[arg(long, value_name = "CIDR")]
+    pub vips: Option<Cidr>,
+    /// Where the app listens.
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub app_address: IpAddr,
+    /// How connections of the app arrive.
+    #[arg(long, value_enum, default_value = "explicit")]
+    pub mode: ModeName,
+    /// Threads that carry traffic.
+    #[arg(long, default_value_t = WORKERS, value_name = "N")]
+    pub workers: usize,
+    /// Do not tell in answers which zone and workload gave them.
+    #[arg(long)]
+    pub no_answer_headers: bool,
+}
+
+impl Run {
+    /// As the proxy takes it.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        anyhow::ensure!(self.workers > 0, "--workers must be at least 1");
+        let mode = match self.mode {
+            ModeName::Explicit => Mode::Explicit,
+            ModeName::Redirect => Mode::Redirect,
+        };
+        let sidecar = Sidecar {
+            inbound: self.inbound_listen,
+            outbound: self.outbound_listen,
+            inbound_redirected: (mode == Mode::Redirect).then_some(self.inbound_redirect_listen),
+            dns: self.dns_listen,
+            vips: self.vips,
+            app: self.app_address,
+            mode,
+        };
+        Ok(Config {
+            role: Role::Sidecar(sidecar),
+            workers: self.workers,
+            answer_headers: !self.no_answer_headers,
+            token_file: self.token_file.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+}
