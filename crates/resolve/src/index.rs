@@ -7,6 +7,7 @@ use api::target::{TargetKind, TargetRef};
 use policy::{Kind, Lower};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// Policies in this namespace are the operators': they may be about any namespace. It is the namespace of documents
@@ -194,6 +195,10 @@ impl Policies {
         self.meshes.get(mesh).is_some_and(|mesh| mesh.names.contains(&(namespace.clone(), workload.clone())))
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.by_key.iter()
+    }
+
     pub(crate) fn get(&self, key: &Key) -> Option<&Entry> {
         self.by_key.get(key)
     }
@@ -310,6 +315,20 @@ impl What {
             Self::Port(..) => 3,
             Self::Route(..) => 4,
             Self::Rule(..) => 5,
+        }
+    }
+}
+
+/// As people name it: `Service shop/cart`.
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mesh => write!(f, "the mesh"),
+            Self::Namespace(namespace) => write!(f, "Namespace {namespace}"),
+            Self::Service(namespace, name) => write!(f, "Service {namespace}/{name}"),
+            Self::Port(namespace, name, port) => write!(f, "port {port} of Service {namespace}/{name}"),
+            Self::Route(kind, namespace, name) => write!(f, "{kind} {namespace}/{name}"),
+            Self::Rule(kind, namespace, name, rule) => write!(f, "rule {rule} of {kind} {namespace}/{name}"),
         }
     }
 }

@@ -23,7 +23,7 @@ pub use index::{OPERATOR_NAMESPACE, Policies, Writer};
 pub use merge::Origin;
 pub use plan::{Change, ClassChange, ItemChange, Plan, plan};
 pub use program::{Resolved, resolve};
-pub use reach::reach;
+pub use reach::{dangling, reach};
 pub use service::ServiceInfo;
 pub use shared::{gateway, shared};
 pub use snapshot::{PeerZone, Snapshot, WorkloadEntry};

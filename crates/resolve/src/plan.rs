@@ -2,6 +2,7 @@
 
 use crate::class::{ClassKey, class_of};
 use crate::program::{Resolved, resolve};
+use crate::reach::dangling;
 use crate::snapshot::Snapshot;
 use api::object::Key;
 use serde::{Deserialize, Serialize};
@@ -80,8 +81,9 @@ pub fn plan(old: &Snapshot, new: &Snapshot) -> Plan {
             plan.changes.push(ClassChange { class, workloads, items });
         }
     }
-    let known = before.warnings();
-    plan.warnings = after.warnings().into_iter().filter(|warning| !known.contains(warning)).collect();
+    let known: BTreeSet<_> = before.warnings().into_iter().chain(dangling(old)).collect();
+    let now: BTreeSet<_> = after.warnings().into_iter().chain(dangling(new)).collect();
+    plan.warnings = now.into_iter().filter(|warning| !known.contains(warning)).collect();
     plan
 }
 

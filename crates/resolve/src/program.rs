@@ -220,11 +220,8 @@ impl<'a> Call<'a> {
 
     fn warn_of_dangling(&self, draft: &Draft, resolved: &mut Resolved) {
         let Some((route, _)) = &draft.from else { return };
-        let services = self.snapshot.known().services.get(&self.class.mesh);
         for backend in &draft.backends {
-            let known = services.is_some_and(|services| services.contains_key(&backend.service))
-                || self.snapshot.externals.contains_key(&backend.service);
-            if !known {
+            if !crate::reach::service_exists(self.snapshot, &backend.service) {
                 let ServiceRef { namespace, name, .. } = &backend.service;
                 let what = format!("backend {namespace}/{name} is no known service; its share fails until it exists");
                 resolved.warnings.insert((route.clone(), what));

@@ -1,13 +1,15 @@
 //! Which workloads a document programs.
 
 use crate::class::{ClassKey, classes};
-use crate::index::{Layer, What, Writer};
+use crate::index::{Layer, What, Who, Writer};
 use crate::route::route_writer;
 use crate::snapshot::{Snapshot, service_ref};
 use api::config::ServiceRef;
 use api::kinds::ParentRef;
+use api::name::MeshName;
 use api::object::Key;
-use std::collections::BTreeMap;
+use api::target::TargetKind;
+use std::collections::BTreeSet;
 
 /// Workloads of this zone whose configuration a document takes part in, so that status can say `n of m`. Documents
 /// that are not policies, and not routes, concern every workload of their mesh.
@@ -52,37 +54,86 @@ fn programs(snapshot: &Snapshot, document: &Key, class: &ClassKey) -> bool {
 /// A layer about something that does not exist programs nobody.
 fn layer_programs(snapshot: &Snapshot, layer: &Layer, class: &ClassKey) -> bool {
     let entitled = layer.writer != Writer::Consumer || layer.key.namespace.as_ref() == Some(&class.namespace);
-    if !entitled || !class.is(&layer.who) {
+    if !entitled || !class.is(&layer.who) || !exists(snapshot, &class.mesh, &layer.what) {
         return false;
     }
-    let mesh = &class.mesh;
-    let exists = |service: &ServiceRef| {
-        snapshot.known().services.get(mesh).is_some_and(|services| services.contains_key(service))
-            || snapshot.externals.contains_key(service)
-    };
-    match &layer.what {
-        What::Mesh => snapshot.services_of(mesh).next().is_some() || !snapshot.externals.is_empty(),
+    let (What::Route(_, namespace, name) | What::Rule(_, namespace, name, _)) = &layer.what else { return true };
+    routes(snapshot, &class.mesh, &layer.what)
+        .filter(|(key, _)| key.namespace.as_ref() == Some(namespace) && key.name == *name)
+        .any(|(key, parents)| route_programs(snapshot, key, parents, class))
+}
+
+/// Whether there is anything that a policy about this could be about.
+fn exists(snapshot: &Snapshot, mesh: &MeshName, what: &What) -> bool {
+    match what {
+        What::Mesh => true,
         What::Namespace(namespace) => {
             snapshot.services_of(mesh).any(|(service, _)| service.namespace == *namespace)
                 || snapshot.externals.keys().any(|service| service.mesh == *mesh && service.namespace == *namespace)
         }
         What::Service(namespace, name) | What::Port(namespace, name, _) => {
-            exists(&ServiceRef { mesh: mesh.clone(), namespace: namespace.clone(), name: name.clone() })
+            let (mesh, namespace, name) = (mesh.clone(), namespace.clone(), name.clone());
+            service_exists(snapshot, &ServiceRef { mesh, namespace, name })
         }
-        What::Route(kind, namespace, name) | What::Rule(kind, namespace, name, _) => {
-            let routes: BTreeMap<&Key, &[ParentRef]> = if *kind == "TCPRoute" {
-                snapshot.tcp_routes.iter().map(|(key, route)| (key, &route.parent_refs[..])).collect()
-            } else {
-                snapshot.http_routes.iter().map(|(key, route)| (key, &route.parent_refs[..])).collect()
-            };
-            routes.into_iter().any(|(key, parents)| {
-                key.mesh.as_ref() == Some(mesh)
-                    && key.namespace.as_ref() == Some(namespace)
-                    && key.name == *name
-                    && route_programs(snapshot, key, parents, class)
-            })
+        What::Route(_, namespace, name) | What::Rule(_, namespace, name, _) => {
+            routes(snapshot, mesh, what).any(|(key, _)| key.namespace.as_ref() == Some(namespace) && key.name == *name)
         }
     }
+}
+
+pub(crate) fn service_exists(snapshot: &Snapshot, service: &ServiceRef) -> bool {
+    snapshot.known().services.get(&service.mesh).is_some_and(|services| services.contains_key(service))
+        || snapshot.externals.contains_key(service)
+}
+
+/// Routes of the kind that a reference names, in a mesh.
+fn routes<'a>(
+    snapshot: &'a Snapshot,
+    mesh: &'a MeshName,
+    what: &What,
+) -> Box<dyn Iterator<Item = (&'a Key, &'a [ParentRef])> + 'a> {
+    let of_mesh = move |key: &&Key| key.mesh.as_ref() == Some(mesh);
+    match what {
+        What::Route("TCPRoute", ..) | What::Rule("TCPRoute", ..) => {
+            let all = snapshot.tcp_routes.iter().filter(move |(key, _)| of_mesh(key));
+            Box::new(all.map(|(key, route)| (key, &route.parent_refs[..])))
+        }
+        _ => {
+            let all = snapshot.http_routes.iter().filter(move |(key, _)| of_mesh(key));
+            Box::new(all.map(|(key, route)| (key, &route.parent_refs[..])))
+        }
+    }
+}
+
+/// References to what does not exist: `(document, which)`. Proxies are not disturbed by them; people want to know.
+pub fn dangling(snapshot: &Snapshot) -> BTreeSet<(Key, String)> {
+    let mut dangling = BTreeSet::new();
+    for (key, entry) in snapshot.policies.iter() {
+        let mesh = key.mesh.clone().unwrap_or_default();
+        for layer in entry.layers.iter().filter(|layer| !exists(snapshot, &mesh, &layer.what)) {
+            dangling.insert((key.clone(), format!("{} does not exist, so nothing is programmed for it", layer.what)));
+        }
+        if let Some((rules, _)) = &entry.rules
+            && let Who::Service(namespace, name) = &rules.who
+        {
+            let what = What::Service(namespace.clone(), name.clone());
+            if !exists(snapshot, &mesh, &what) {
+                dangling.insert((key.clone(), format!("{what} does not exist, so nobody enforces this")));
+            }
+        }
+    }
+    let http = snapshot.http_routes.iter().map(|(key, route)| (key, &route.parent_refs));
+    let tcp = snapshot.tcp_routes.iter().map(|(key, route)| (key, &route.parent_refs));
+    for (key, parents) in http.chain(tcp) {
+        for parent in parents.iter().filter(|parent| parent.kind == TargetKind::Service) {
+            let namespace = parent.namespace.clone().or_else(|| key.namespace.clone()).unwrap_or_default();
+            let what = What::Service(namespace, parent.name.clone());
+            if !exists(snapshot, &key.mesh.clone().unwrap_or_default(), &what) {
+                dangling.insert((key.clone(), format!("{what} does not exist, so nothing is routed")));
+            }
+        }
+    }
+    dangling
 }
 
 fn route_programs(snapshot: &Snapshot, route: &Key, parents: &[ParentRef], class: &ClassKey) -> bool {
