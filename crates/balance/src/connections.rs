@@ -79,6 +79,12 @@ impl Connections {
             }
         }
         let good = self.open.iter().filter(|one| one.standing.is_in()).count();
+        // Bad ones count: whoever replaced each of them would meet the same workloads again and again.
+        let room = self.open.len() < 2 * wanted(ready);
+        if good == 0 && !room {
+            let any = &self.open[(rng() % self.open.len() as u64) as usize];
+            return Some((any.number, false));
+        }
         if good == 0 || (self.missing(ready) > 0 && self.opening < OPENING_MAX) {
             self.opening += 1;
             self.opening_at_us = now_us;
@@ -126,7 +132,11 @@ impl Connections {
                     one.standing.take_out(Why::Failing, ejection, now_us);
                 }
             }
-            Outcome::Broken | Outcome::ConnectFailed => {
+            // The workload's proxy answers and its app does not: nobody is there.
+            Outcome::ConnectFailed => {
+                one.standing.take_out(Why::Refused, ejection, now_us);
+            }
+            Outcome::Broken => {
                 if one.standing.failed(ejection) && may_eject {
                     one.standing.take_out(Why::Failing, ejection, now_us);
                 }

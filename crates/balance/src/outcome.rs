@@ -27,7 +27,7 @@ impl Balancer {
         if connection.is_some() || !member.is_gateway() {
             member.in_flight = member.in_flight.saturating_sub(1);
         }
-        self.remember(at, outcome, now_us);
+        self.remember(at, outcome, connection.is_some(), now_us);
         match connection {
             Some(connection) => self.through(id, connection.number, outcome, now_us),
             None => self.straight(id, outcome, now_us),
@@ -54,17 +54,18 @@ impl Balancer {
         }
     }
 
-    /// What the outcome says of the whole place.
-    fn remember(&mut self, at: usize, outcome: Outcome, now_us: u64) {
+    /// What the outcome says of the whole place. `behind`: it happened on a connection, not while making one.
+    fn remember(&mut self, at: usize, outcome: Outcome, behind: bool, now_us: u64) {
         let place = &mut self.localities[at];
         match outcome {
-            Outcome::Answered { status, .. } => {
-                place.failures.observe(status >= 500, now_us);
+            Outcome::Answered { status, .. } if status < 500 => {
+                place.failures.observe(false, now_us);
                 (place.trouble, place.proven) = (0, true);
             }
+            Outcome::Answered { .. } => place.failures.observe(true, now_us),
             // One unreachable address says nothing of what is behind the others.
-            Outcome::ConnectFailed => place.trouble = place.trouble.saturating_add(1),
-            Outcome::Broken | Outcome::Hung => {
+            Outcome::ConnectFailed if !behind => place.trouble = place.trouble.saturating_add(1),
+            Outcome::ConnectFailed | Outcome::Broken | Outcome::Hung => {
                 place.failures.observe(true, now_us);
                 place.trouble = place.trouble.saturating_add(1);
             }

@@ -43,7 +43,10 @@ pub(crate) fn headline(zones: &[ZoneView], links: &[LinkView]) -> String {
     let mut text = match (bad.as_slice(), healthy) {
         ([], 0) if waiting == 0 => "There is no zone yet.".into(),
         ([], 0) => "No zone has joined yet.".into(),
-        ([], 1) => format!("{} is healthy.", zones[0].name),
+        ([], 1) => {
+            let well = zones.iter().find(|zone| severity(zone) == 0);
+            format!("{} is healthy.", well.map_or("it", |zone| zone.name.as_str()))
+        }
         ([], count) => format!("All {count} zones are healthy."),
         ([one], _) => format!("{} is {}: {}.", one.name, status(one.status), one.why),
         ([one, two], _) => {
@@ -55,8 +58,12 @@ pub(crate) fn headline(zones: &[ZoneView], links: &[LinkView]) -> String {
             format!("{} is {a}, {} is {b}, {more} not well.", one.name, two.name)
         }
     };
-    let unwell = zones.iter().filter(|zone| zone.state != ZoneState::Active);
-    for zone in unwell.take(2) {
+    if waiting > 0 && waiting < zones.len() {
+        let who = if waiting == 1 { "1 zone has".into() } else { format!("{waiting} zones have") };
+        text.push_str(&format!(" {who} not joined yet."));
+    }
+    let leaving = zones.iter().filter(|zone| zone.state != ZoneState::Active);
+    for zone in leaving.take(2) {
         text.push_str(&format!(" {} is {}.", zone.name, state(zone.state)));
     }
     let spilled: f64 = links.iter().map(|link| link.spill_rps).sum();

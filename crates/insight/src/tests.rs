@@ -215,7 +215,7 @@ fn a_zone_that_never_joined_waits() {
     assert!(zone(&page, "east").why.starts_with("has not joined yet"));
     assert_eq!(zone(&page, "west").status, Status::Healthy);
     assert!(page.links.is_empty());
-    assert_eq!(page.headline, "west is healthy.");
+    assert_eq!(page.headline, "west is healthy. 1 zone has not joined yet.");
 }
 
 #[test]
