@@ -38,6 +38,8 @@ pub const BYE_TIMEOUT: Duration = Duration::from_millis(500);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest message: a slice of `sync::SLICE_BYTES` plus one oversized item.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest item; a slice with one of these still fits a message.
+pub const ITEM_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Frames handed to HTTP/2 before it has taken them; more wait as references in the session.
 pub const FRAMES_IN_FLIGHT: usize = 4;
 /// Frames of started transactions on one stream: eight channels of a million items each.

@@ -1,12 +1,14 @@
 //! A view that tasks share: some change it, streams send it.
 
 use crate::chance;
+use crate::limits::ITEM_BYTES_MAX;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use sync::{Cursor, Key, Lineage, Payload, View};
 use tokio::sync::watch;
 
-/// A published view. Cheap to clone; every clone is the same view.
+/// A published view. An item larger than [`ITEM_BYTES_MAX`] fits no message: it is refused, said so, and what was
+/// published under its key stays, so that it cannot hold up the others. Cheap to clone; every clone is the same view.
 #[derive(Clone, Debug)]
 pub struct Published {
     inner: Arc<Inner>,
@@ -47,19 +49,27 @@ impl Published {
 
     /// Applies changes as one transaction; `None` removes.
     pub fn commit(&self, changes: impl IntoIterator<Item = (Key, Option<Payload>)>) -> Cursor {
-        self.change(|truth| truth.view.commit(changes))
+        self.change(|truth| truth.view.commit(changes.into_iter().filter(fits)))
     }
 
     /// Makes the view equal to `next` in one transaction. What is equal already is not sent.
     pub fn replace(&self, next: BTreeMap<Key, Payload>) -> Cursor {
-        self.change(|truth| truth.view.replace(next))
+        self.change(|truth| {
+            let now = |key: &Key| truth.view.get(key).cloned();
+            let fit = |(key, payload): (Key, Payload)| match fits(&(key.clone(), Some(payload.clone()))) {
+                true => Some((key, payload)),
+                false => now(&key).map(|payload| (key, payload)),
+            };
+            let next = next.into_iter().filter_map(fit).collect();
+            truth.view.replace(next)
+        })
     }
 
     /// Changes lineage and content in one step.
     pub fn transact(&self, lineage: Lineage, changes: impl IntoIterator<Item = (Key, Option<Payload>)>) -> Cursor {
         self.change(|truth| {
             truth.lineage = lineage;
-            truth.view.commit(changes)
+            truth.view.commit(changes.into_iter().filter(fits))
         })
     }
 
@@ -118,5 +128,30 @@ impl Published {
 
     fn truth(&self) -> MutexGuard<'_, Truth> {
         self.inner.truth.lock().expect("no thread panics while it holds a view")
+    }
+}
+
+fn fits((key, payload): &(Key, Option<Payload>)) -> bool {
+    let bytes = key.len() + payload.as_ref().map_or(0, Payload::len);
+    if bytes > ITEM_BYTES_MAX {
+        tracing::error!(%key, bytes, limit = ITEM_BYTES_MAX, "an item is too large to publish; its last good state stays");
+    }
+    bytes <= ITEM_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BTreeMap, ITEM_BYTES_MAX, Key, Lineage, Payload, Published};
+
+    #[test]
+    fn an_item_that_fits_no_message_holds_up_nothing() {
+        let view = Published::new(Lineage::default());
+        let (a, b) = (Key::from("a"), Key::from("b"));
+        let (good, large) = (Payload::from("good"), Payload::from(vec![0; ITEM_BYTES_MAX + 1]));
+        view.commit([(a.clone(), Some(good.clone()))]);
+        view.commit([(a.clone(), Some(large.clone())), (b.clone(), Some(good.clone()))]);
+        assert_eq!(view.items(), BTreeMap::from([(a.clone(), good.clone()), (b, good.clone())]));
+        view.replace(BTreeMap::from([(a.clone(), large)]));
+        assert_eq!(view.items(), BTreeMap::from([(a, good)]));
     }
 }

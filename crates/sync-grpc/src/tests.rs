@@ -13,6 +13,7 @@ use world::*;
 
 /// The promise of the design; the limits leave a little room below it.
 const FROZEN_IS_GONE: Duration = Duration::from_secs(3);
+const BACK_AFTER_THAW: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn one_stream_carries_both_directions_and_says_who_is_there() {
@@ -169,7 +170,7 @@ async fn a_frozen_peer_is_dropped_by_both_sides_and_is_back_after_the_thaw() {
     let offer = Offer::new(publishes("policy", &view));
     let server = Server::start(&tls, offer.clone(), Admission::default()).await;
     let wire = Wire::to(server.addr).await;
-    let client = Client::start(&tls, wire.addr, follows("policy", &follower));
+    let _client = Client::start(&tls, wire.addr, follows("policy", &follower));
     until(&mut follower.watch(), "the content arrives", |held| held.items.len() == 3).await;
 
     let start = Instant::now();
@@ -184,9 +185,12 @@ async fn a_frozen_peer_is_dropped_by_both_sides_and_is_back_after_the_thaw() {
     let link = follower.link().borrow().clone();
     assert!(link.last_heard_ms <= link.since_ms && link.error.is_some(), "{link:?}");
 
+    let head = view.replace(items(3, "b"));
+    let start = Instant::now();
     wire.frozen.send_replace(false);
-    client.addresses.send_modify(|_| {});
-    until(&mut follower.link(), "it is back", |link| link.connected).await;
+    until(&mut follower.watch(), "it is back", |held| held.cursor == head).await;
+    assert!(start.elapsed() < BACK_AFTER_THAW, "{:?}", start.elapsed());
+    assert!(follower.link().borrow().connected);
 }
 
 #[tokio::test]

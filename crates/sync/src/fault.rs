@@ -51,6 +51,8 @@ mod planted {
         BuildsOnAnything,
         /// Replica: ignores the numbers of slices.
         CountsNoSlices,
+        /// Replica: puts slices of different transactions together.
+        MixesTransactions,
         /// Replica: a half-received transaction survives a reconnect.
         KeepsHalfTransactions,
         /// Replica: takes any history, though it should keep.
@@ -68,7 +70,7 @@ mod planted {
     }
 
     /// Every planted bug.
-    pub(crate) const ALL: [Fault; 18] = [
+    pub(crate) const ALL: [Fault; 19] = [
         Fault::CompactsInSilence,
         Fault::ResumesAnyEpoch,
         Fault::SinceSkipsOne,
@@ -80,6 +82,7 @@ mod planted {
         Fault::ShowsSlices,
         Fault::BuildsOnAnything,
         Fault::CountsNoSlices,
+        Fault::MixesTransactions,
         Fault::KeepsHalfTransactions,
         Fault::FollowsAnyHistory,
         Fault::RejectRemoves,

@@ -10,6 +10,11 @@ use std::fmt;
 /// Bytes of one unfinished transaction: several times the largest view we plan for (100,000 items of 1 KiB).
 const STAGED_BYTES_MAX: usize = 512 * 1024 * 1024;
 
+/// Rejects told in one message; an operator who has more than these reads the first ones first.
+const REJECTS_TOLD: usize = 1000;
+/// Bytes of a reason that are kept; a schema error with its path takes about 200.
+const REASON_BYTES_MAX: usize = 1000;
+
 /// What to think of a publisher that tells another or an older history than the one held.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Absence {
@@ -122,6 +127,7 @@ enum Session {
 #[derive(Debug, Default)]
 struct Staged {
     parts: u32,
+    upto: Cursor,
     bytes: usize,
     set: Vec<(Key, Payload)>,
     removed: Vec<Key>,
@@ -160,7 +166,7 @@ impl Replica {
         }
         let cursor = self.kept.cursor;
         self.session = Session::Greeted(cursor);
-        Up::Hello(Hello { cursor, lineage: self.kept.lineage, rejects: self.rejects(), compare: self.reconsiders })
+        Up::Hello(Hello { cursor, lineage: self.kept.lineage, rejects: self.told(), compare: self.reconsiders })
     }
 
     /// Takes in a message. `accept` judges each new payload before any of its transaction shows.
@@ -221,7 +227,7 @@ impl Replica {
         if let Session::Following { epoch, .. } = self.session {
             self.session = Session::Following { epoch, base: upto, compares: false };
         }
-        Up::Ack { upto, rejects: self.rejects() }
+        Up::Ack { upto, rejects: self.told() }
     }
 
     /// An operator's word: from now on `lineage` is the truth. Connect again to follow it; until it has sent
@@ -263,6 +269,12 @@ impl Replica {
     /// What to write down to begin again here.
     pub fn kept(&self) -> Kept {
         Kept { rejects: self.rejects(), ..self.kept.clone() }
+    }
+
+    fn told(&self) -> Vec<Reject> {
+        let mut rejects = self.rejects();
+        rejects.truncate(REJECTS_TOLD);
+        rejects
     }
 
     fn takes(&self, offered: Lineage) -> bool {
@@ -313,6 +325,10 @@ impl Replica {
         if part != self.staged.parts && !fault!(CountsNoSlices) {
             return Err(Confused::Slice { part, awaited: self.staged.parts });
         }
+        if part > 0 && upto != self.staged.upto && !fault!(MixesTransactions) {
+            return Err(Confused::Elsewhere { what: "slice", said: upto, known: self.staged.upto });
+        }
+        self.staged.upto = upto;
         let size: usize = set.iter().map(|(key, payload)| key.len() + payload.len()).sum();
         self.staged.bytes += size + removed.iter().map(|key| key.len()).sum::<usize>();
         if self.staged.bytes > STAGED_BYTES_MAX {
@@ -335,7 +351,10 @@ impl Replica {
             let held = self.kept.items.get(&key) == Some(&payload);
             match if held { Ok(()) } else { accept(&key, &payload) } {
                 Ok(()) => set.push((key, payload)),
-                Err(reason) => rejects.push(Reject { key, reason }),
+                Err(mut reason) => {
+                    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+                    rejects.push(Reject { key, reason });
+                }
             }
             if fault!(RejectBlocks) && !rejects.is_empty() {
                 break;

@@ -202,7 +202,8 @@ pub fn follows(name: &str, follower: &Follower) -> Channels {
     Channels { publish: Vec::new(), follow: vec![(name.into(), follower.clone())] }
 }
 
-/// Copies bytes between a client and `to`, until frozen; then it holds the connections and says nothing.
+/// Copies bytes between a client and `to`. While frozen it takes connections and says nothing, like a stopped process
+/// whose kernel goes on; at the thaw it serves those that wait, and the ones from before stay silent.
 pub struct Wire {
     pub addr: SocketAddr,
     pub frozen: watch::Sender<bool>,
@@ -219,14 +220,12 @@ impl Wire {
             while let Ok((mut near, _)) = listener.accept().await {
                 let mut frozen = freezing.subscribe();
                 held.push(tokio::spawn(async move {
+                    let _ = frozen.wait_for(|frozen| !*frozen).await;
                     let mut far = TcpStream::connect(to).await.unwrap();
-                    if !*frozen.borrow_and_update() {
-                        tokio::select! {
-                            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
-                            _ = frozen.wait_for(|frozen| *frozen) => {}
-                        }
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                        _ = frozen.wait_for(|frozen| *frozen) => {}
                     }
-                    // Both sides stay open, and both stay silent.
                     std::future::pending::<()>().await;
                 }));
             }
