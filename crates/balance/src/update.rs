@@ -13,6 +13,14 @@ use api::kinds::{Place, ZoneState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// One candidate, as the configuration has it.
+struct Listed {
+    key: Key,
+    candidate: Candidate,
+    weight: f64,
+    ready: bool,
+}
+
 impl Balancer {
     /// Replaces what is known. Statistics of candidates that stay are kept; newcomers and returners start slowly.
     pub fn update(
@@ -81,7 +89,8 @@ impl Balancer {
         let key = Key::Endpoint(workload.clone(), *address);
         let candidate =
             Candidate::Endpoint { workload: workload.clone(), address: *address, identity: identity.clone() };
-        self.member_for(at, key, candidate, f64::from(*weight), *ready, first, stays, now_us);
+        let listed = Listed { key, candidate, weight: f64::from(*weight), ready: *ready };
+        self.member_for(at, listed, first, stays, now_us);
     }
 
     fn gateways(&mut self, at: usize, remote: &RemoteEndpoints, first: bool, stays: &mut Vec<bool>, now_us: u64) {
@@ -90,7 +99,7 @@ impl Balancer {
         for address in gateways {
             let key = Key::Gateway(self.localities[at].zone.clone(), *address);
             let candidate = Candidate::Gateway { address: *address, identities: identities.clone() };
-            self.member_for(at, key, candidate, 1.0, true, first, stays, now_us);
+            self.member_for(at, Listed { key, candidate, weight: 1.0, ready: true }, first, stays, now_us);
         }
         let place = &mut self.localities[at];
         let summary = Summary { ready: *ready, total: *total, weight: *weight, load: *load };
@@ -100,22 +109,12 @@ impl Balancer {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // One candidate's facts, taken apart by its two callers.
-    fn member_for(
-        &mut self,
-        at: usize,
-        key: Key,
-        candidate: Candidate,
-        weight: f64,
-        ready: bool,
-        first: bool,
-        stays: &mut Vec<bool>,
-        now_us: u64,
-    ) {
-        let slot = match self.index.get(&key) {
+    fn member_for(&mut self, at: usize, listed: Listed, first: bool, stays: &mut Vec<bool>, now_us: u64) {
+        let slot = match self.index.get(&listed.key) {
             Some(slot) => *slot,
-            None => self.newcomer(key, &candidate, at, ready, first, now_us),
+            None => self.newcomer(&listed, at, first, now_us),
         };
+        let Listed { key: _, candidate, weight, ready } = listed;
         let member = self.members[slot as usize].as_mut().expect("indexed members exist");
         if ready && !member.ready {
             member.ramp = match member.ramp {
@@ -136,7 +135,7 @@ impl Balancer {
         }
     }
 
-    fn newcomer(&mut self, key: Key, candidate: &Candidate, at: usize, ready: bool, first: bool, now_us: u64) -> u32 {
+    fn newcomer(&mut self, listed: &Listed, at: usize, first: bool, now_us: u64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.members.push(None);
             self.generations.push(0);
@@ -145,10 +144,10 @@ impl Balancer {
         self.members[slot as usize] = Some(Member {
             generation: self.generations[slot as usize],
             zone: self.localities[at].zone.clone(),
-            key: key.clone(),
-            candidate: Arc::new(candidate.clone()),
-            weight: 0.0,
-            ready,
+            key: listed.key.clone(),
+            candidate: Arc::new(listed.candidate.clone()),
+            weight: listed.weight,
+            ready: listed.ready,
             standing: Standing::new(now_us),
             ramp: if first { Ramp::Done } else { Ramp::New { since_us: now_us } },
             in_flight: 0,
@@ -158,7 +157,7 @@ impl Balancer {
             connections: Connections::default(),
             locality: at,
         });
-        self.index.insert(key, slot);
+        self.index.insert(listed.key.clone(), slot);
         slot
     }
 

@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Where requests of one zone were answered, and whether the usual place could not.
 type To = (Option<ZoneName>, bool);
+/// Requests, and those of them that failed.
+type Sums = BTreeMap<To, (u64, u64)>;
 
 /// Growth of counters between samples, over a window.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counters {
-    last: Option<(u64, BTreeMap<To, (u64, u64)>)>,
+    /// When, and what they said.
+    last: Option<(u64, Sums)>,
     /// When, how long, and what came in that time.
-    grown: VecDeque<(u64, u64, BTreeMap<To, (u64, u64)>)>,
+    grown: VecDeque<(u64, u64, Sums)>,
 }
 
 /// Requests a second that workloads of one zone make.
@@ -30,7 +33,7 @@ impl Counters {
         if self.last.as_ref().is_some_and(|(at, _)| now_ms < at + OBSERVE_MS) {
             return;
         }
-        let mut sums: BTreeMap<To, (u64, u64)> = BTreeMap::new();
+        let mut sums = Sums::new();
         for Flow { zone, reason, requests, failed, .. } in flows {
             let sum = sums.entry((zone.clone(), spills(*reason))).or_default();
             sum.0 += requests;

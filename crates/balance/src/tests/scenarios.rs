@@ -6,6 +6,7 @@ use api::RouteReason;
 use api::config::{Algorithm, Balancing, SpillMode};
 
 type Found = Result<(), String>;
+type Scenario = fn() -> Found;
 
 fn hold(fact: bool, words: impl FnOnce() -> String) -> Found {
     if fact { Ok(()) } else { Err(words()) }
@@ -217,7 +218,7 @@ fn cut_zone_is_left() -> Found {
     between("came back", back, 0.99, 1.0)
 }
 
-const SCENARIOS: &[(&str, fn() -> Found)] = &[
+const SCENARIOS: &[(&str, Scenario)] = &[
     ("threshold_is_exact", threshold_is_exact),
     ("switch_at_exactly_the_threshold", switch_at_exactly_the_threshold),
     ("flapping_summary_moves_traffic_once", flapping_summary_moves_traffic_once),
@@ -243,7 +244,7 @@ fn every_scenario_holds() {
 
 #[test]
 fn every_planted_bug_is_found() {
-    let table: &[(Fault, fn() -> Found)] = &[
+    let table: &[(Fault, Scenario)] = &[
         (Fault::ThresholdExclusive, switch_at_exactly_the_threshold),
         (Fault::SpillsEverything, threshold_is_exact),
         (Fault::NoSlowStart, all_local_killed_and_back),
