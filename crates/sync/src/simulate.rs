@@ -7,7 +7,7 @@ use crate::fault::{ALL, Fault, with};
 use world::{Counts, Link, Settings, World};
 
 /// Seeds of one run; a bug must show within them.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 250;
 const STEPS: usize = 1500;
 
 fn run(seed: u64, link: Link) -> Result<Counts, String> {

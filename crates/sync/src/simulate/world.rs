@@ -88,6 +88,7 @@ struct Publisher {
 pub(super) struct World {
     rng: Rng,
     link: Link,
+    wildness: u64,
     absence: Absence,
     epochs: u64,
     publisher: Publisher,
@@ -100,8 +101,8 @@ pub(super) struct World {
     understands: bool,
     down: VecDeque<Down>,
     up: VecDeque<Up>,
-    stale_down: Vec<Down>,
-    stale_up: Vec<Up>,
+    stale_down: VecDeque<Down>,
+    stale_up: VecDeque<Up>,
     /// Every state and lineage that was ever published.
     history: HashMap<Cursor, (Lineage, State)>,
     /// What the follower must show, worked out without the engine.
@@ -119,6 +120,7 @@ impl World {
         let mut world = Self {
             rng: Rng((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             link,
+            wildness: 1 + seed % 4,
             absence,
             epochs: 1,
             publisher: Publisher { view: View::new(1), lineage, state: State::new() },
@@ -129,8 +131,8 @@ impl World {
             understands: false,
             down: VecDeque::new(),
             up: VecDeque::new(),
-            stale_down: Vec::new(),
-            stale_up: Vec::new(),
+            stale_down: VecDeque::new(),
+            stale_up: VecDeque::new(),
             history: HashMap::new(),
             model: State::new(),
             adopted: false,
@@ -164,8 +166,13 @@ impl World {
             996..998 => self.lag_behind()?,
             _ => self.adopt(),
         }
-        if self.link == Link::Stale && self.rng.below(20) == 0 {
-            self.inject();
+        if self.link == Link::Stale {
+            // Some worlds are wild, where little is ever finished; some are calm, where much is believed.
+            match self.rng.below(400) {
+                at if at < 3 * self.wildness => self.reconnect(),
+                at if at < 10 * self.wildness => self.inject(),
+                _ => {}
+            }
         }
         self.check()
     }
@@ -304,7 +311,7 @@ impl World {
 
     fn deliver_up(&mut self) {
         let Some(message) = self.up.pop_front() else { return };
-        Self::bury(&mut self.stale_up, &message, &mut self.rng);
+        Self::bury(&mut self.stale_up, &message);
         self.counts.declines += u64::from(matches!(message, Up::Decline { .. }));
         match self.feed.receive(message, &self.publisher.view, self.publisher.lineage) {
             Ok(out) => self.send(out),
@@ -314,7 +321,7 @@ impl World {
 
     fn deliver_down(&mut self) -> Result<(), String> {
         let Some(message) = self.down.pop_front() else { return Ok(()) };
-        Self::bury(&mut self.stale_down, &message, &mut self.rng);
+        Self::bury(&mut self.stale_down, &message);
         match self.replica.receive(message, Self::accepts(self.understands)) {
             Ok(Received::Nothing) => {}
             Ok(Received::Reply(out)) => self.up.extend(out),
@@ -356,23 +363,26 @@ impl World {
         Ok(())
     }
 
-    fn bury<T: Clone>(stale: &mut Vec<T>, message: &T, rng: &mut Rng) {
-        if stale.len() < STALE_MAX {
-            stale.push(message.clone());
-        } else {
-            stale[rng.below(STALE_MAX as u64) as usize] = message.clone();
-        }
+    fn bury<T: Clone>(stale: &mut VecDeque<T>, message: &T) {
+        stale.truncate(STALE_MAX - 1);
+        stale.push_front(message.clone());
     }
 
     fn inject(&mut self) {
-        if self.rng.below(2) == 0 && !self.stale_down.is_empty() {
-            let message = self.stale_down[self.rng.below(self.stale_down.len() as u64) as usize].clone();
-            let at = self.rng.below(self.down.len() as u64 + 1) as usize;
-            self.down.insert(at, message);
-        } else if !self.stale_up.is_empty() {
-            let message = self.stale_up[self.rng.below(self.stale_up.len() as u64) as usize].clone();
-            let at = self.rng.below(self.up.len() as u64 + 1) as usize;
-            self.up.insert(at, message);
+        let Self { rng, down, up, stale_down, stale_up, .. } = self;
+        if rng.below(4) != 0 {
+            Self::dig_up(rng, stale_down, down);
+        } else {
+            Self::dig_up(rng, stale_up, up);
+        }
+    }
+
+    /// Preferably a recent message, preferably next: these come nearest to being believed.
+    fn dig_up<T: Clone>(rng: &mut Rng, stale: &VecDeque<T>, link: &mut VecDeque<T>) {
+        let depth = if rng.below(3) == 0 { STALE_MAX } else { 8 }.min(stale.len());
+        if depth > 0 {
+            let at = if rng.below(2) == 0 { 0 } else { rng.below(link.len() as u64 + 1) as usize };
+            link.insert(at, stale[rng.below(depth as u64) as usize].clone());
         }
     }
 
@@ -383,10 +393,10 @@ impl World {
 
     fn reconnect(&mut self) {
         for message in self.down.drain(..) {
-            Self::bury(&mut self.stale_down, &message, &mut self.rng);
+            Self::bury(&mut self.stale_down, &message);
         }
         for message in self.up.drain(..) {
-            Self::bury(&mut self.stale_up, &message, &mut self.rng);
+            Self::bury(&mut self.stale_up, &message);
         }
         self.feed = Feed::sliced(SLICE);
         self.up.push_back(self.replica.connect());
