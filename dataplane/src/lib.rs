@@ -27,6 +27,19 @@ async fn serve(config: anyhow::Result<Config>, process: Process) -> anyhow::Resu
     proxy::runtime::run(config?, process).await.map_err(anyhow::Error::from)
 }
 
-fn redirect(_command: RedirectCommand, _run: &options::Run) -> ExitCode {
-    process::report(PROGRAM, &anyhow::anyhow!("this build cannot redirect; use --mode explicit"))
+fn redirect(command: RedirectCommand, run: &options::Run) -> ExitCode {
+    let done = match command {
+        RedirectCommand::Up(up) => up.plan(run).and_then(|plan| Ok(proxy::redirect::up(&plan)?)),
+        RedirectCommand::Down => proxy::redirect::down().map_err(anyhow::Error::from),
+        RedirectCommand::Show => show(),
+    };
+    done.map_or_else(|error| process::report(PROGRAM, &error), |()| ExitCode::SUCCESS)
+}
+
+fn show() -> anyhow::Result<()> {
+    match proxy::redirect::show()? {
+        Some(rules) => print!("{rules}"),
+        None => eprintln!("nothing is redirected; `{PROGRAM} redirect up` does it"),
+    }
+    Ok(())
 }

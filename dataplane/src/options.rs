@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use process::CommonOptions;
+use proxy::redirect::Plan;
 use proxy::vips::Cidr;
 use proxy::{Config, Mode, Role, Sidecar};
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,11 @@ use std::path::PathBuf;
 
 /// A sidecar needs more than one core seldom, and what one worker learns of endpoints it learns for itself.
 const WORKERS: usize = 1;
+
+/// Where redirected questions go, unless --dns-listen says otherwise.
+const DNS_PORT: u16 = 15_053;
+/// Virtual addresses in redirect mode: reserved for nobody's network (RFC 1112 section 4, class E), so no host has them.
+const REDIRECT_VIPS: &str = "240.64.0.0/16";
 
 /// The proxy next to a workload: takes the app's calls to the mesh, and the mesh's calls to the app.
 #[derive(Debug, Parser)]
@@ -36,14 +42,65 @@ pub enum Command {
 }
 
 /// What to do with the rules.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum RedirectCommand {
     /// Put them in place, in one step.
-    Up,
+    Up(Up),
     /// Take them away.
     Down,
     /// Print them.
     Show,
+}
+
+/// What to redirect, and what not. Ports of the proxy are those of its own options.
+#[derive(Args, Clone, Debug)]
+pub struct Up {
+    /// User that the proxy runs as: its own traffic is left alone. A name or a number.
+    #[arg(long, value_name = "USER")]
+    pub proxy_user: String,
+    /// Leave traffic of these users alone too.
+    #[arg(long, value_name = "USER", value_delimiter = ',')]
+    pub exclude_users: Vec<String>,
+    /// Leave calls to these ports alone.
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    pub exclude_outbound_ports: Vec<u16>,
+    /// Leave calls to these ranges alone, such as 192.0.2.0/24.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub exclude_outbound_ranges: Vec<String>,
+    /// Let these ports be reached as they are.
+    #[arg(long, value_name = "PORT", value_delimiter = ',', default_value = "22")]
+    pub exclude_inbound_ports: Vec<u16>,
+    /// Leave names to the resolvers the host uses.
+    #[arg(long)]
+    pub no_dns: bool,
+}
+
+impl Up {
+    /// As the rules take it.
+    pub fn plan(self, run: &Run) -> anyhow::Result<Plan> {
+        let Self { proxy_user, exclude_users, exclude_outbound_ports, .. } = self;
+        Ok(Plan {
+            proxy_uid: uid(&proxy_user)?,
+            exclude_uids: exclude_users.iter().map(|user| uid(user)).collect::<anyhow::Result<_>>()?,
+            outbound_port: run.outbound_listen.port(),
+            inbound_port: run.inbound_redirect_listen.port(),
+            proxy_port: run.inbound_listen.port(),
+            dns_port: (!self.no_dns).then(|| run.dns_listen.map_or(DNS_PORT, |address| address.port())),
+            exclude_outbound_ports,
+            exclude_outbound_ranges: self.exclude_outbound_ranges,
+            exclude_inbound_ports: self.exclude_inbound_ports,
+        })
+    }
+}
+
+fn uid(user: &str) -> anyhow::Result<u32> {
+    if let Ok(number) = user.parse() {
+        return Ok(number);
+    }
+    let found = nix::unistd::User::from_name(user)?;
+    let found =
+        found.ok_or_else(|| anyhow::anyhow!("no user `{user}` on this host; create it with useradd --system"))?;
+    Ok(found.uid.as_raw())
 }
 
 /// How connections of the app arrive.
@@ -98,12 +155,16 @@ impl Run {
             ModeName::Explicit => Mode::Explicit,
             ModeName::Redirect => Mode::Redirect,
         };
+        // Redirection needs addresses and names even if nobody asked for them.
+        let redirected = mode == Mode::Redirect;
+        let vips = self.vips.or_else(|| redirected.then(|| REDIRECT_VIPS.parse().expect("a constant range")));
+        let own_dns = || SocketAddr::from(([127, 0, 0, 1], DNS_PORT));
         let sidecar = Sidecar {
             inbound: self.inbound_listen,
             outbound: self.outbound_listen,
             inbound_redirected: (mode == Mode::Redirect).then_some(self.inbound_redirect_listen),
-            dns: self.dns_listen,
-            vips: self.vips,
+            dns: self.dns_listen.or_else(|| redirected.then(own_dns)),
+            vips,
             app: self.app_address,
             mode,
         };

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Gateway, Mode, Role, Sidecar};
 use crate::control::{Applier, follower, link};
+use crate::dns;
 use crate::edge::gateway::{self, Edge};
 use crate::edge::probe::{self, Probes, is_gateway};
 use crate::enroll::{self, Enrolled, enroll};
@@ -49,18 +50,16 @@ pub enum StartError {
     #[error("the last good configuration cannot be read: {0}")]
     Journal(#[from] sync_grpc::JournalError),
     /// A socket.
-    #[error("cannot listen on {address}: {source}; choose another with --{flag}")]
-    Listen {
+    #[error(transparent)]
+    Listen(#[from] process::BindError),
+    /// A further socket for an address that is ours already.
+    #[error("cannot listen on {address} a second time: {source}")]
+    Share {
         /// Asked for.
         address: SocketAddr,
-        /// Option that sets it.
-        flag: &'static str,
         /// The kernel's words.
         source: std::io::Error,
     },
-    /// The admin endpoint.
-    #[error(transparent)]
-    Admin(#[from] process::BindError),
     /// Threads.
     #[error("cannot start a worker thread: {0}")]
     Thread(std::io::Error),
@@ -142,6 +141,11 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let end = CancellationToken::new();
     let tasks = &process.tasks;
     tasks.spawn("config", applier.follow(state.clone(), follower.watch()));
+    if let Role::Sidecar(Sidecar { dns: Some(address), .. }) = config.role {
+        let (udp, tcp) =
+            (process::bind_udp(address, "dns-listen").await?, process::bind(address, "dns-listen").await?);
+        tasks.spawn_fatal("dns", dns::serve(udp, tcp, state.names(), dns::resolvers(address)));
+    }
     tasks.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));
     tasks.spawn("link", link(state.clone(), follower, reports, control.clone(), config.version.clone(), end.clone()));
     let random = {
@@ -216,8 +220,15 @@ fn prepare(role: &Role, state: &Arc<State>, data: &Path) -> Result<(Service, Soc
     }
 }
 
+/// Sockets of ours share their address (SO_REUSEPORT), so that each worker has its own. The kernel would share it with
+/// a second proxy as well: an exclusive socket before the first one finds that out.
 fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
-    listen::bind(address).map_err(|source| StartError::Listen { address, flag, source })
+    drop(process::bind_std(address, flag)?);
+    share(address)
+}
+
+fn share(address: SocketAddr) -> Result<TcpListener, StartError> {
+    listen::bind(address).map_err(|source| StartError::Share { address, source })
 }
 
 /// Mutual TLS from any workload of our mesh.
@@ -245,7 +256,7 @@ pub fn start_workers(
     for _ in 1..count {
         let again = |(purpose, socket): &(Purpose, TcpListener)| {
             let address = socket.local_addr().map_err(StartError::Thread)?;
-            Ok((*purpose, bind(address, "workers")?))
+            Ok((*purpose, share(address)?))
         };
         sets.push(first.iter().map(again).collect::<Result<Sockets, StartError>>()?);
     }
