@@ -142,8 +142,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let tasks = &process.tasks;
     tasks.spawn("config", applier.follow(state.clone(), follower.watch()));
     if let Role::Sidecar(Sidecar { dns: Some(address), .. }) = config.role {
-        let (udp, tcp) =
-            (process::bind_udp(address, "dns-listen").await?, process::bind(address, "dns-listen").await?);
+        let (udp, tcp) = (process::bind_udp(address, "dns-listen").await?, process::bind(address, "dns-listen").await?);
         tasks.spawn_fatal("dns", dns::serve(udp, tcp, state.names(), dns::resolvers(address)));
     }
     tasks.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));

@@ -15,7 +15,10 @@ fn question(id: u16, host: &str, kind: RecordType) -> Vec<u8> {
 }
 
 fn names() -> Names {
-    Names::of([("cart.shop.mesh", IpAddr::from([127, 64, 0, 1])), ("cart.shop.east.mesh", IpAddr::from([127, 64, 0, 2]))])
+    Names::of([
+        ("cart.shop.mesh", IpAddr::from([127, 64, 0, 1])),
+        ("cart.shop.east.mesh", IpAddr::from([127, 64, 0, 2])),
+    ])
 }
 
 fn asked(host: &str, kind: RecordType) -> (ResponseCode, Vec<String>) {

@@ -90,7 +90,9 @@ mod tests {
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
-        headers.keys().map(HeaderName::as_str).collect()
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort();
+        names
     }
 
     #[test]
@@ -105,7 +107,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         strip_hop(&mut headers);
-        assert_eq!(names(&headers), ["te", "host", "accept"]);
+        assert_eq!(names(&headers), ["accept", "host", "te"]);
         assert_eq!(headers["te"], "trailers");
         let mut headers = map(&[("te", "gzip")]);
         strip_hop(&mut headers);
