@@ -308,7 +308,7 @@ impl Hub {
                 .filter_map(|(key, report)| Some((key.parse().ok()?, Arc::new(report))))
                 .collect();
             let applied = report.applied.map(|(_, revision)| revision);
-            next.insert(zone.clone(), ZoneProgress { applied, behind: report.behind, policies });
+            next.insert(zone.clone(), ZoneProgress { applied, applied_own: None, behind: report.behind, policies });
         }
         self.shared.programmed.send_if_modified(|present| {
             let differs = **present != next;

@@ -1,7 +1,8 @@
 //! How far a write got: answers a `?wait` and fills the status of objects from what zones report.
 
 use crate::objects::Objects;
-use api::kinds::Mesh;
+use api::kinds::{Mesh, Spec};
+use api::object::Owner;
 use api::report::PolicyReport;
 use api::{Key, ZoneName};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ pub const WAIT_MAX: Duration = Duration::from_secs(50);
 pub struct ZoneProgress {
     /// Revision of global's store that the zone has applied.
     pub applied: Option<u64>,
+    /// Revision of its own store that the zone has applied; known in the zone only.
+    pub applied_own: Option<u64>,
     /// Proxies that have not acknowledged the latest configuration.
     pub behind: u32,
     /// How far each policy got.
@@ -44,34 +47,34 @@ fn concerned<'a>(
     objects: &Objects,
     key: &'a Key,
 ) -> impl Iterator<Item = (&'a ZoneName, &'a ZoneProgress)> {
-    let members: Vec<ZoneName> = match &key.mesh {
-        Some(mesh) => objects
-            .specs::<Mesh>()
-            .find(|(found, _)| found.name.as_str() == mesh.as_str())
-            .map(|(_, spec)| spec.zones)
-            .unwrap_or_default(),
-        None => Vec::new(),
-    };
+    let mesh = key.mesh.as_ref().map(|mesh| mesh.as_str()).or((key.kind == Mesh::KIND).then(|| key.name.as_str()));
+    let spec = objects.specs::<Mesh>().find(|(found, _)| Some(found.name.as_str()) == mesh).map(|(_, spec)| spec);
+    let members: Vec<ZoneName> = spec.map(|spec| spec.zones).unwrap_or_default();
     programmed.iter().filter(move |(zone, _)| match &key.zone {
         Some(own) => own == *zone,
         None => members.is_empty() || members.contains(zone),
     })
 }
 
+/// Whether zones report how far documents of a kind got: everything that configures proxies, but zones themselves.
+pub fn is_reported(kind: &str) -> bool {
+    policy::kind(kind).is_some_and(|kind| kind.owner != Owner::Zone) && kind != "Zone"
+}
+
 /// Where revision `revision` of `key` stands.
 pub fn standing(programmed: &Programmed, objects: &Objects, key: &Key, revision: u64) -> Standing {
-    let is_policy = policy::kind(&key.kind).is_some_and(|kind| kind.is_policy);
+    let is_reported = is_reported(&key.kind);
     let mut worst = Standing::Programmed;
     for (_, zone) in concerned(programmed, objects, key) {
-        let standing = if is_policy {
+        let standing = if is_reported {
             match zone.policies.get(key) {
                 Some(report) if report.revision >= revision => of_report(report),
                 _ => Standing::Waiting,
             }
-        } else if zone.applied.is_some_and(|applied| applied >= revision) && zone.behind == 0 {
-            Standing::Programmed
         } else {
-            Standing::Waiting
+            let applied = if key.zone.is_some() { zone.applied_own } else { zone.applied };
+            let done = applied.is_some_and(|applied| applied >= revision) && zone.behind == 0;
+            if done { Standing::Programmed } else { Standing::Waiting }
         };
         match standing {
             Standing::Waiting => return Standing::Waiting,
@@ -133,7 +136,7 @@ mod tests {
         let rejects = vec![("web-1".to_owned(), "no".to_owned()); rejects];
         let report = PolicyReport { revision, programmed, total, rejects, denied: 0 };
         let key = "Timeout/default/-/shop/cart".parse().unwrap();
-        ZoneProgress { applied: Some(revision), behind: 0, policies: BTreeMap::from([(key, Arc::new(report))]) }
+        ZoneProgress { applied: Some(revision), policies: BTreeMap::from([(key, Arc::new(report))]), ..ZoneProgress::default() }
     }
 
     #[test]
