@@ -6,6 +6,8 @@ pub const OBSERVE_MS: u64 = 2_000;
 pub const WORSE_AFTER_MS: u64 = OBSERVE_MS;
 /// The fifth observation in a row says better: four intervals after the first.
 pub const BETTER_AFTER_MS: u64 = 4 * OBSERVE_MS;
+/// A direction that never answered is given this long to start: five observations, as for the better.
+pub const STARTING_MAX_MS: u64 = 5 * OBSERVE_MS;
 /// Older than this, what we know of a zone is no basis for a verdict.
 pub const OBSERVED_MAX_MS: u64 = 30_000;
 /// A probe is told again at least every 15 s; three of these missed mean that nobody probes any more.

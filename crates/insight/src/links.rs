@@ -1,6 +1,6 @@
 //! Every direction between two zones: probes with hysteresis, and what flows.
 
-use crate::limits::{PROBE_MAX_MS, SPILL_MIN};
+use crate::limits::{PROBE_MAX_MS, SPILL_MIN, STARTING_MAX_MS};
 use crate::memory::{Held, LinkMemory, Memory};
 use crate::observed::{Observed, Observer, ZoneObserved};
 use crate::rates::Rates;
@@ -40,17 +40,18 @@ fn link(
     let fresh = probe.filter(|probe| observed.is_current(from) && now_ms.saturating_sub(probe.at_ms) <= PROBE_MAX_MS);
     let (state, why) = match fresh {
         None => (LinkState::Unknown, silence(observed, from, probe)),
-        Some(probe) => {
-            let up = believe(memory, &pair, probe, now_ms);
-            let why = match (up, probe.reachable) {
-                (true, true) => String::new(),
-                (true, false) => format!("latest probe failed: {}", probe.error),
-                (false, true) => "answers again, not yet for long".into(),
-                (false, false) if probe.error.is_empty() => "no probe answers".into(),
-                (false, false) => probe.error.clone(),
-            };
-            (if up { LinkState::Up } else { LinkState::Down }, why)
-        }
+        Some(probe) => match believe(memory, &pair, probe, now_ms) {
+            LinkState::Unknown => (LinkState::Unknown, format!("not reached yet: {}", failure(probe))),
+            state => {
+                let why = match (state, probe.reachable) {
+                    (LinkState::Up, true) => String::new(),
+                    (LinkState::Up, false) => format!("latest probe failed: {}", probe.error),
+                    (_, true) => "answers again, not yet for long".into(),
+                    (_, false) => failure(probe),
+                };
+                (state, why)
+            }
+        },
     };
     note_spill(memory, &pair, spill_rps, now_ms);
     LinkView {
@@ -77,12 +78,27 @@ fn silence(observed: &Observed, from: &ZoneObserved, probe: Option<&LinkProbe>) 
     }
 }
 
-fn believe(memory: &mut Memory, pair: &(ZoneName, ZoneName), probe: &LinkProbe, now_ms: u64) -> bool {
+fn failure(probe: &LinkProbe) -> String {
+    if probe.error.is_empty() { "no probe answers".into() } else { probe.error.clone() }
+}
+
+/// A direction that was never up may still be starting: for [`STARTING_MAX_MS`] that is no verdict, and its first good
+/// probe is believed at once.
+fn believe(memory: &mut Memory, pair: &(ZoneName, ZoneName), probe: &LinkProbe, now_ms: u64) -> LinkState {
     let up = probe.reachable;
-    let held = memory
-        .links
-        .entry(pair.clone())
-        .or_insert_with(|| LinkMemory { up: Held::new(up, now_ms), spills: Held::new(false, now_ms) });
+    let held = memory.links.entry(pair.clone()).or_insert_with(|| LinkMemory {
+        up: Held::new(up, now_ms),
+        reached: false,
+        first_ms: now_ms,
+        spills: Held::new(false, now_ms),
+    });
+    if !held.reached {
+        if !up && now_ms.saturating_sub(held.first_ms) < STARTING_MAX_MS {
+            return LinkState::Unknown;
+        }
+        held.reached = up;
+        held.up.set(up, now_ms);
+    }
     let changed = held.up.see(up, !up, now_ms);
     let up = held.up.value;
     if changed {
@@ -90,7 +106,7 @@ fn believe(memory: &mut Memory, pair: &(ZoneName, ZoneName), probe: &LinkProbe, 
         let text = if up { format!("{from} reaches {to} again") } else { format!("{from} no longer reaches {to}") };
         memory.record(now_ms, Some(from), None, text);
     }
-    up
+    if up { LinkState::Up } else { LinkState::Down }
 }
 
 fn note_spill(memory: &mut Memory, pair: &(ZoneName, ZoneName), spill_rps: f64, now_ms: u64) {

@@ -32,6 +32,10 @@ pub(crate) struct ZoneMemory {
 pub(crate) struct LinkMemory {
     /// Whether it is up.
     pub(crate) up: Held<bool>,
+    /// It was up at least once.
+    pub(crate) reached: bool,
+    /// First probe.
+    pub(crate) first_ms: u64,
     pub(crate) spills: Held<bool>,
 }
 

@@ -315,3 +315,18 @@ fn the_journal_is_bounded() {
     assert_eq!(page.events.len(), crate::limits::EVENTS_MAX);
     assert!(page.events[0].id > 200);
 }
+
+#[test]
+fn a_link_that_is_still_starting_is_no_partition_and_a_link_that_never_starts_is() {
+    let mut world = World::new(&["west", "east"]);
+    world.cut_off(1);
+    let page = world.run(4_000);
+    assert!(page.zones.iter().all(|zone| zone.status != Status::Partitioned), "{page:?}");
+    world.cut.clear();
+    let page = world.run(500);
+    assert!(page.links.iter().all(|link| link.state == LinkState::Up), "the first good probe is believed at once");
+
+    let mut world = World::new(&["west", "east"]);
+    world.cut_off(1);
+    assert_eq!(zone(&world.run(12_000), "east").status, Status::Partitioned);
+}
