@@ -145,7 +145,7 @@ impl Places {
 
 /// Chooses a backend by weight. One without a ready endpoint gives its share to the others; when none has any, all
 /// keep theirs. `random` is within `0.0..1.0`.
-pub fn split<'a>(backends: &'a [Backend], ready: impl Fn(&Backend) -> bool, random: f64) -> Option<&'a Backend> {
+pub fn split(backends: &[Backend], ready: impl Fn(&Backend) -> bool, random: f64) -> Option<&Backend> {
     if let [only] = backends {
         return (only.weight > 0).then_some(only);
     }

@@ -4,7 +4,7 @@ use crate::compile::{self, Compiler, Items};
 use crate::enroll;
 use crate::report::Reports;
 use crate::state::State;
-use crate::vips::{Names, Vips};
+use crate::vips::Vips;
 use api::TrustDomain;
 use api::config::{Trust, item};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,7 +85,7 @@ impl Applier {
         self.trust(state, &running.trust);
         let ports = running.inbound.iter().flat_map(|inbound| &inbound.ports).map(|port| port.target).collect();
         state.apps.set(ports);
-        let names = self.vips.as_mut().map(|vips| vips.names(&running)).unwrap_or_else(Names::default);
+        let names = self.vips.as_mut().map(|vips| vips.names(&running)).unwrap_or_default();
         tracing::debug!(services = running.services.len(), endpoints = running.places.len(), "new configuration");
         state.run(running, names);
         state.tell();

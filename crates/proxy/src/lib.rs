@@ -6,6 +6,7 @@
 //!
 //! - [`outbound`]: from the app to whoever it calls; [`inbound`]: from other proxies to the app;
 //! - [`edge`]: the gateway between zones; [`pool`]: connections between proxies;
+//! - [`dns`] and [`redirect`]: how an app that knows nothing of the mesh gets here;
 //! - [`http`], [`tcp`], [`listen`]: what they all need of protocols and sockets;
 //! - [`http::body`]: when a request body can be sent a second time, and who owns it.
 

@@ -1,5 +1,7 @@
 //! Two sidecars, end to end: what an app sees of another one through mutual TLS.
 
+#![allow(clippy::unwrap_used)]
+
 mod stage;
 
 use api::config::{Authorization, AuthorizationAction, AuthorizationRule, PeerMatch, RequestMatch};

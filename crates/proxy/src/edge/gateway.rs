@@ -241,7 +241,9 @@ mod tests {
         let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let workloads = [(address(1), 1), (address(2), 1), (address(3), 4)];
         let hold = |port: u16, open: usize| edge.load(address(port)).open.store(open, Ordering::Relaxed);
-        (hold(1, 2), hold(2, 1), hold(3, 3));
+        for (port, open) in [(1, 2), (2, 1), (3, 3)] {
+            hold(port, open);
+        }
         let chosen = |tried: &[SocketAddr]| edge.choose(&workloads, tried).map(|(address, _)| address.port());
         assert_eq!(chosen(&[]), Some(3), "four times the weight");
         assert_eq!(chosen(&[address(3)]), Some(2));

@@ -48,10 +48,10 @@ fn join(mut bytes: &[u8]) -> Result<Vec<u8>, Hello> {
     }
     let mut message: Vec<u8> = Vec::new();
     loop {
-        if let Some(need) = message_length(&message)? {
-            if message.len() >= need {
-                return Ok(message[4..need].to_vec());
-            }
+        if let Some(need) = message_length(&message)?
+            && message.len() >= need
+        {
+            return Ok(message[4..need].to_vec());
         }
         match bytes {
             [] => return Err(Hello::Partial),

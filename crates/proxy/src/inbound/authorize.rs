@@ -120,20 +120,21 @@ mod tests {
         let deny = rule("Deny", "shop/deny", r#"[{"zone":"east","namespace":null,"account":null}]"#, "[]");
         let admin = rule("Deny", "shop/admin", "[]", r#"[{"ports":[],"methods":[],"paths":["/admin*"]}]"#);
         let reads = rule("Allow", "shop/reads", "[]", r#"[{"ports":[80],"methods":["GET"],"paths":[]}]"#);
+        let one = std::slice::from_ref;
         let cases: &[(&[AuthorizationRule], DefaultAuthorization, &str, Asked<'_>, &str)] = &[
             (&[], Deny, WEB, GET, "default"),
             (&[], Allow, WEB, GET, "allowed"),
-            (&[allow.clone()], Deny, WEB, GET, "allowed"),
-            (&[allow.clone()], Deny, JOB, GET, "default"),
+            (one(&allow), Deny, WEB, GET, "allowed"),
+            (one(&allow), Deny, JOB, GET, "default"),
             (&[allow.clone(), deny.clone()], Allow, JOB, GET, "shop/deny"),
             (&[reads.clone(), deny.clone()], Deny, JOB, GET, "shop/deny"),
-            (&[reads.clone()], Deny, WEB, GET, "allowed"),
-            (&[reads.clone()], Deny, WEB, BYTES, "default"),
-            (&[admin.clone()], Allow, WEB, GET, "allowed"),
-            (&[admin.clone()], Allow, WEB, Asked { port: 80, request: Some(("GET", "/admin/x")) }, "shop/admin"),
-            (&[admin], Allow, WEB, BYTES, "shop/admin"),
-            (&[allow], Deny, NOBODY, GET, "default"),
-            (&[deny], Allow, NOBODY, GET, "shop/deny"),
+            (one(&reads), Deny, WEB, GET, "allowed"),
+            (one(&reads), Deny, WEB, BYTES, "default"),
+            (one(&admin), Allow, WEB, GET, "allowed"),
+            (one(&admin), Allow, WEB, Asked { port: 80, request: Some(("GET", "/admin/x")) }, "shop/admin"),
+            (one(&admin), Allow, WEB, BYTES, "shop/admin"),
+            (one(&allow), Deny, NOBODY, GET, "default"),
+            (one(&deny), Allow, NOBODY, GET, "shop/deny"),
         ];
         for (rules, default, caller, asked, expect) in cases {
             assert_eq!(verdict(rules, *default, caller, *asked), *expect, "{rules:?} {caller} {asked:?}");

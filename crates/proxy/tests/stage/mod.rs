@@ -1,5 +1,5 @@
 //! A small mesh within the test's process: throw-away authorities, proxies on threads of their own, apps.
-#![allow(dead_code)] // Each test file uses its own part.
+#![allow(dead_code, clippy::unwrap_used)] // Each test file uses its own part; all of it is test.
 
 use api::config::{
     Authorization, Backend, Balancing, Endpoint, Endpoints, EndpointsPlace, GatewayConfig, Inbound, InboundPort,
