@@ -83,7 +83,8 @@ impl Applier {
             tracing::warn!(%key, error, "an item cannot be run; it is left out");
         }
         self.trust(state, &running.trust);
-        let ports = running.inbound.iter().flat_map(|inbound| &inbound.ports).map(|port| port.target).collect();
+        let ports = running.inbound.iter().flat_map(|inbound| &inbound.ports);
+        let ports = ports.map(|port| (port.target, port.protocol)).collect();
         state.apps.set(ports);
         let names = self.vips.as_mut().map(|vips| vips.names(&running)).unwrap_or_default();
         tracing::debug!(services = running.services.len(), endpoints = running.places.len(), "new configuration");

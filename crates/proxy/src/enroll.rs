@@ -183,6 +183,7 @@ pub async fn renew(
     control: watch::Receiver<Vec<String>>,
     data: PathBuf,
     mut random: impl FnMut() -> f64,
+    renewed_news: impl Fn(),
 ) {
     let mut failures = 0;
     loop {
@@ -216,6 +217,7 @@ pub async fn renew(
                 failures = 0;
                 tracing::info!(until = fresh.not_after().as_secs(), "renewed the certificate");
                 credentials.replace(fresh);
+                renewed_news();
             }
             Err(error) => {
                 failures += 1;

@@ -57,8 +57,7 @@ impl Failure {
     }
 
     /// The answer. A gRPC caller gets a status it understands, in a head that is also the end.
-    pub fn answer<G>(&self, request: &HeaderMap) -> Response<Answer<G>> {
-        let grpc = request.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    pub fn answer<G>(&self, grpc: bool) -> Response<Answer<G>> {
         let text = format!("{} {}\n", self.reason, self.text);
         let mut response = Response::new(Answer::text(if grpc { String::new() } else { text }));
         let fields = response.headers_mut();
@@ -76,6 +75,11 @@ impl Failure {
         }
         response
     }
+}
+
+/// Whether a request is one of gRPC.
+pub fn is_grpc(request: &HeaderMap) -> bool {
+    request.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// No connection to a peer. Nothing was sent, so another endpoint may be tried.
@@ -130,7 +134,7 @@ mod tests {
     #[test]
     fn a_denial_names_the_policy_in_head_and_text() {
         let failure = Failure::denied("spiffe://west.default/ns/a/sa/b", Some("shop/locked"));
-        let response = failure.answer::<()>(&HeaderMap::new());
+        let response = failure.answer::<()>(false);
         assert_eq!(response.status(), 403);
         assert_eq!(response.headers()["weft-reason"], "DENIED");
         assert_eq!(response.headers()["weft-policy"], "shop/locked");
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn a_grpc_caller_hears_a_grpc_status() {
         let request = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"))]);
-        let response = Failure::new(RouteReason::RequestTimeout, "too slow").answer::<()>(&request);
+        let response = Failure::new(RouteReason::RequestTimeout, "too slow").answer::<()>(is_grpc(&request));
         assert_eq!(
             (response.status().as_u16(), &response.headers()["grpc-status"]),
             (200, &HeaderValue::from_static("4"))

@@ -102,7 +102,7 @@ pub enum Purpose {
 /// Sockets of one worker.
 pub type Sockets = Vec<(Purpose, TcpListener)>;
 
-/// Runs a proxy until it has drained.
+/// Runs a proxy until it has drained. Dropped before that, it closes every socket at once and drains nothing.
 pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let data = process.data_dir(DATA_FORMAT)?;
     process.readiness.require("certificate", "no certificate yet");
@@ -134,6 +134,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let follower = follower(data.path())?;
     let mut applier = Applier::new(vips, enroll::kept_trust(data.path()));
     applier.apply(&state, &follower.held().items);
+    let _workers_end_with_this = state.gone.clone().drop_guard();
     let workers = start_workers(&state, &service, first, config.workers.max(1))?;
 
     let (addresses, control) = watch::channel(control);
@@ -152,7 +153,11 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
         move || worker.as_ref().map_or(0.5, |worker| worker.chance())
     };
     let (credentials, trust) = (state.credentials.clone(), state.trust.clone());
-    tasks.spawn("renewal", enroll::renew(credentials, trust, zone, control, data.path().to_owned(), random));
+    let told = {
+        let state = state.clone();
+        move || state.tell()
+    };
+    tasks.spawn("renewal", enroll::renew(credentials, trust, zone, control, data.path().to_owned(), random, told));
     if let Some(probes) = probes {
         tasks.spawn("probes", probe::run(state.clone(), probes));
     }
@@ -281,7 +286,7 @@ pub fn start_workers(
     Ok(workers)
 }
 
-/// One worker's life. It ends when the process has nothing left to finish.
+/// One worker's life. It ends when the process has nothing left to finish, or is gone.
 pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, number: usize) {
     for (purpose, socket) in sockets {
         match tokio::net::TcpListener::from_std(socket) {
@@ -293,8 +298,14 @@ pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, numbe
         tokio::spawn(listen::vips::keep(worker.clone()));
     }
     tokio::spawn(worker.clone().tend(number));
-    worker.state.drain.cancelled().await;
-    worker.state.connections.wait().await;
+    let drained = async {
+        worker.state.drain.cancelled().await;
+        worker.state.connections.wait().await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = worker.state.gone.cancelled() => {}
+    }
 }
 
 async fn serve_listener(worker: Arc<Worker>, service: Service, purpose: Purpose, listener: tokio::net::TcpListener) {

@@ -69,6 +69,8 @@ pub struct State {
     pub drain: CancellationToken,
     /// Cancelled somewhat earlier: tell others that we are leaving.
     pub leaving: CancellationToken,
+    /// Cancelled: workers end where they stand, and their sockets with them.
+    pub gone: CancellationToken,
     /// Connections being served.
     pub connections: TaskTracker,
     running: ArcSwap<Running>,
@@ -100,6 +102,7 @@ impl State {
             answer_headers,
             drain: CancellationToken::new(),
             leaving: CancellationToken::new(),
+            gone: CancellationToken::new(),
             connections: TaskTracker::new(),
             running: ArcSwap::default(),
             names: watch::Sender::default(),

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One caller, and as many instances of `cart` as there are apps.
 struct Pair {
+    trusts: Trusts,
     web: Proxy,
     carts: Vec<Proxy>,
     apps: Vec<App>,
@@ -35,7 +36,7 @@ impl Pair {
             carts.push(cart);
             apps.push(app);
         }
-        let pair = Self { web, carts, apps };
+        let pair = Self { trusts, web, carts, apps };
         pair.web.apply(&pair.plan().0);
         pair
     }
@@ -152,6 +153,33 @@ async fn a_frozen_endpoint_holds_nobody_longer_than_two_seconds() {
     }
     assert!(longest < Duration::from_millis(2_500), "one request waited {longest:?}");
     drop(thaw);
+}
+
+#[tokio::test]
+async fn a_frozen_app_lets_its_requests_go_elsewhere() {
+    let pair = Pair::with(1, allow_all()).await;
+    let frozen = tokio::net::TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let cart = Proxy::sidecar(&pair.trusts, "west", "cart", "cart-2");
+    let ports = vec![api::config::InboundPort {
+        port: 80,
+        target: frozen.local_addr().unwrap().port(),
+        protocol: Protocol::Http,
+    }];
+    cart.apply(&Plan::default().own("west", "cart", ports, allow_all()).0);
+    let watched = cart.state.clone();
+    tokio::spawn(async move { watched.apps.watch().await });
+    let endpoints = [("cart-1", pair.carts[0].inbound, true), ("cart-2", cart.inbound, true)];
+    pair.web.apply(&pair.plan().local("cart", "west", &endpoints).0);
+    let mut client = Client::to(pair.web.outbound).await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let sent = Instant::now();
+        let answer = client.get(CART, "/").await;
+        assert_eq!(answer.status(), 200, "{} {}", answer.header("weft-reason"), answer.text);
+        longest = longest.max(sent.elapsed());
+    }
+    assert!(longest < Duration::from_secs(3), "one request waited {longest:?}");
+    assert!(!cart.state.apps.unready().is_empty());
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ struct Zones {
     west: Proxy,
     gateway: Proxy,
     _apps: [App; 3],
-    _east: [Proxy; 2],
+    east: [Proxy; 2],
+    trusts: Trusts,
 }
 
 async fn zones(exported: &[&str]) -> Zones {
@@ -40,7 +41,7 @@ async fn zones(exported: &[&str]) -> Zones {
         .local("cart", "west", &[("west-1", west.inbound, true)])
         .remote("cart", "east", &[gateway.inbound], 2);
     web.apply(&plan.0);
-    Zones { web, west, gateway, _apps: apps, _east: east }
+    Zones { web, west, gateway, _apps: apps, east, trusts }
 }
 
 #[tokio::test]
@@ -102,4 +103,27 @@ async fn gateways_probe_each_other() {
     });
     let verdict = verdict.await.unwrap();
     assert!(verdict.rtt_us.is_some_and(|rtt| rtt > 0));
+}
+
+#[tokio::test]
+async fn a_killed_gateway_leaves_its_requests_to_another() {
+    let mut zones = zones(&["cart"]).await;
+    let second = Proxy::gateway(&zones.trusts, "east");
+    let endpoints = [("east-1", zones.east[0].inbound, true), ("east-2", zones.east[1].inbound, true)];
+    second.apply(&Plan::default().edge("east", &["cart"], &[]).local("cart", "east", &endpoints).0);
+    let plan = Plan::default()
+        .own("west", "web", Vec::new(), allow_all())
+        .zone("east")
+        .outbound("cart", Protocol::Http, rule_to("cart"), &["east"])
+        .remote("cart", "east", &[zones.gateway.inbound, second.inbound], 2);
+    zones.web.apply(&plan.0);
+    let mut client = Client::to(zones.web.outbound).await;
+    for i in 0..100 {
+        if i == 30 {
+            zones.gateway.kill();
+        }
+        let answer = client.get(CART, "/").await;
+        assert_eq!(answer.status(), 200, "request {i}: {} {}", answer.header("weft-reason"), answer.text);
+        assert_eq!(answer.header("weft-zone"), "east");
+    }
 }

@@ -72,7 +72,21 @@ impl AppLinks {
         http2: bool,
         request: Request<Outgoing>,
     ) -> Result<(Response<Incoming>, AppLease), AppError> {
-        if http2 { self.send_shared(worker, port, request).await } else { self.send_own(worker, port, request).await }
+        let known = worker.state.apps.port(port).ok_or_else(|| AppError::Unreachable("the port is gone".into()))?;
+        let frozen = "the app accepts connections and answers nothing";
+        let waiting = known.begin().ok_or_else(|| AppError::Unreachable(frozen.into()))?;
+        let sending = async {
+            match http2 {
+                true => self.send_shared(worker, port, request).await,
+                false => self.send_own(worker, port, request).await,
+            }
+        };
+        let sent = tokio::select! {
+            sent = sending => sent,
+            () = waiting.frozen() => return Err(AppError::Broken(frozen.into())),
+        };
+        waiting.answered();
+        sent
     }
 
     async fn send_own(

@@ -3,7 +3,7 @@
 use super::Caller;
 use super::app::{AppError, AppLease};
 use super::authorize::{Asked, Verdict, decide};
-use crate::error::Failure;
+use crate::error::{Failure, is_grpc};
 use crate::http::body::{Answer, Outgoing};
 use crate::http::{headers, path, upgrade};
 use crate::record::{Direction, Record};
@@ -26,7 +26,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let started = Instant::now();
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
-    let (method, path, asked) = (parts.method.clone(), parts.uri.path().to_owned(), parts.headers.clone());
+    let (method, path, grpc) = (parts.method.clone(), parts.uri.path().to_owned(), is_grpc(&parts.headers));
     let inbound = running.inbound.as_ref();
     let served = match inbound {
         Some(inbound) => admit(worker, caller, inbound, parts, body).await,
@@ -35,7 +35,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let mut reason = RouteReason::Local;
     let mut response = served.unwrap_or_else(|failure| {
         reason = failure.reason;
-        failure.answer(&asked)
+        failure.answer(grpc)
     });
     if worker.state.answer_headers {
         response.headers_mut().insert(headers::WORKLOAD, headers::value(&worker.state.own.workload));
@@ -50,7 +50,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
         method: method.as_str(),
         path: &path,
         tries: 1,
-        peer: &caller.name(),
+        peer: &caller.name,
     });
     response
 }
@@ -72,19 +72,18 @@ async fn admit(
     let wanted = upgrade::wanted(&mut parts);
     path::normalise(&mut parts.uri).map_err(|error| bad(error.to_string()))?;
     let asked = Asked { port: caller.port, request: Some((parts.method.as_str(), parts.uri.path())) };
-    let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name(), "would be refused");
+    let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name, "would be refused");
     match decide(&inbound.authorization, caller.id.as_ref(), asked, audited) {
         Verdict::Allowed => {}
         Verdict::Denied(policy) => {
             worker.state.counters.denied(policy.unwrap_or_default());
-            worker.state.tell();
-            return Err(Failure::denied(&caller.name(), policy));
+            return Err(Failure::denied(&caller.name, policy));
         }
     }
     headers::strip_ours(&mut parts.headers);
     headers::strip_hop(&mut parts.headers);
-    if let Some(id) = &caller.id {
-        parts.headers.insert(headers::PEER, headers::value(&id.to_string()));
+    if let Some(id) = &caller.header {
+        parts.headers.insert(headers::PEER, id.clone());
     }
     let http2 = !matches!(port.protocol, api::kinds::Protocol::Http | api::kinds::Protocol::Tcp);
     for_app(&mut parts, http2);

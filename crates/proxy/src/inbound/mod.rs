@@ -6,9 +6,11 @@ pub mod http;
 pub mod ready;
 pub mod tcp;
 
+use crate::http::headers;
 use crate::limits::HANDSHAKE;
 use crate::pool::transport::Carries;
 use crate::worker::Worker;
+use ::http::HeaderValue;
 use api::SpiffeId;
 use api::config::{Inbound, InboundPort, ServiceRef};
 use identity::peer_identity;
@@ -24,14 +26,20 @@ use tokio_rustls::server::TlsStream;
 pub struct Caller {
     /// Who calls; `None` only where plaintext is accepted.
     pub id: Option<SpiffeId>,
+    /// The same for the app; made once for all requests of a connection.
+    pub header: Option<HeaderValue>,
+    /// The same for records and answers.
+    pub name: String,
     /// Port, as callers name it.
     pub port: u16,
 }
 
 impl Caller {
-    /// As text, for records and answers.
-    pub fn name(&self) -> String {
-        self.id.as_ref().map_or_else(|| "a caller without identity".to_owned(), ToString::to_string)
+    /// Of a connection.
+    pub fn new(id: Option<SpiffeId>, port: u16) -> Self {
+        let header = id.as_ref().map(|id| headers::value(&id.to_string()));
+        let name = id.as_ref().map_or_else(|| "a caller without identity".to_owned(), ToString::to_string);
+        Self { id, header, name, port }
     }
 
     /// The port as configured now.
@@ -73,7 +81,7 @@ fn caller(worker: &Worker, stream: &TlsStream<TcpStream>) -> Option<(Caller, Car
         (Some((service, port, zone)), Some(carries))
             if Some(&service) == inbound.service.as_ref() && zone == inbound.zone =>
         {
-            Some((Caller { id: Some(peer.id), port }, carries))
+            Some((Caller::new(Some(peer.id), port), carries))
         }
         (asked, _) => {
             tracing::debug!(peer = %peer.id, ?asked, "a caller asked for something that is not here");

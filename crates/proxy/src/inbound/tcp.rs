@@ -35,13 +35,12 @@ pub async fn relay<I: AsyncRead + AsyncWrite + Unpin>(worker: &Arc<Worker>, call
     let running = worker.running().clone();
     let Some(inbound) = running.inbound.as_ref() else { return };
     let Some(port) = caller.target(inbound) else { return };
-    let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name(), "would be refused");
+    let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name, "would be refused");
     let asked = Asked { port: caller.port, request: None };
     let reason = match decide(&inbound.authorization, caller.id.as_ref(), asked, audited) {
         Verdict::Denied(policy) => {
             worker.state.counters.denied(policy.unwrap_or_default());
-            worker.state.tell();
-            tracing::debug!(policy, caller = caller.name(), "connection refused");
+            tracing::debug!(policy, caller = caller.name, "connection refused");
             RouteReason::Denied
         }
         Verdict::Allowed => match app::connect(worker, port.target).await {
@@ -71,6 +70,6 @@ pub async fn relay<I: AsyncRead + AsyncWrite + Unpin>(worker: &Arc<Worker>, call
         method: "-",
         path: "-",
         tries: 1,
-        peer: &caller.name(),
+        peer: &caller.name,
     });
 }

@@ -2,7 +2,7 @@
 
 use super::detect::{Speaks, detect};
 use super::{origin, vips};
-use crate::error::Failure;
+use crate::error::{Failure, is_grpc};
 use crate::inbound::{self, Caller};
 use crate::limits::DETECT;
 use crate::pool::transport::tune;
@@ -58,7 +58,7 @@ pub async fn inbound(worker: Arc<Worker>, stream: TcpStream) {
     let Some(port) = own.ports.iter().find(|port| port.target == to.port()) else {
         return tracing::debug!(port = to.port(), "nobody may call this port");
     };
-    let caller = Caller { id: None, port: port.port };
+    let caller = Caller::new(None, port.port);
     let http = port.protocol.is_http();
     match (own.mutual_tls, http) {
         (MutualTls::Permissive, true) => {
@@ -75,7 +75,7 @@ pub async fn inbound(worker: Arc<Worker>, stream: TcpStream) {
             let drain = worker.state.drain.clone();
             crate::http::serve::app(stream, drain, |request| {
                 let failure = Failure::new(api::RouteReason::IdentityRefused, "this workload accepts mutual TLS only");
-                async move { failure.answer::<()>(request.headers()) }
+                async move { failure.answer::<()>(is_grpc(request.headers())) }
             })
             .await;
         }

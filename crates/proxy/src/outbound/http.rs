@@ -3,7 +3,7 @@
 use super::callee::Lease;
 use super::forward::{Forward, forward};
 use crate::compile::{Port, Running, Service};
-use crate::error::Failure;
+use crate::error::{Failure, is_grpc};
 use crate::http::body::Answer;
 use crate::http::{filter, headers};
 use crate::record::{Direction, Record};
@@ -60,12 +60,12 @@ pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) 
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let asked = parts.headers.clone();
+    let grpc = is_grpc(&parts.headers);
     let mut notes = Notes::default();
     let served = route(worker, &running, via, parts, body, started, &mut notes).await;
     let response = served.unwrap_or_else(|failure| {
         notes.reason = Some(failure.reason);
-        failure.answer(&asked)
+        failure.answer(grpc)
     });
     worker.cells.add(&Record {
         direction: Direction::Outbound,
