@@ -88,6 +88,7 @@ impl Applier {
         state.apps.set(ports);
         let names = self.vips.as_mut().map(|vips| vips.names(&running)).unwrap_or_default();
         tracing::debug!(services = running.services.len(), endpoints = running.places.len(), "new configuration");
+        // After trust, so that whoever hears of the change finds the anchors it is about.
         state.run(running, names);
         state.tell();
     }

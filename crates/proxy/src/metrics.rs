@@ -49,7 +49,7 @@ impl Collector for Traffic {
         let help = "Time to the head of the answer";
         let mut latency = encoder.encode_descriptor("weft_request_duration", help, unit, MetricType::Histogram)?;
         for (series, count) in &merged {
-            let bounds = BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+            let bounds = BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(count.buckets).collect();
             each(&mut latency, series, false, |mut one| {
                 one.encode_histogram::<NoLabelSet>(count.latency_us as f64 / 1e6, count.requests, &buckets, None)

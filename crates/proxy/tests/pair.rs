@@ -227,6 +227,45 @@ async fn a_configuration_swap_drops_no_connection() {
 }
 
 #[tokio::test]
+async fn a_withdrawn_trust_domain_cuts_its_live_connections() {
+    let pair = Pair::with(1, allow_all()).await;
+    let mut client = Client::to(pair.web.outbound).await;
+    assert_eq!(client.get(CART, "/").await.status(), 200);
+    let cart = &pair.carts[0].state;
+    cart.trust.remove(pair.web.id.trust_domain());
+    let ports = pair.apps[0].inbound(Protocol::Http);
+    pair.carts[0].apply(&Plan::default().own("west", "cart", ports, allow_all()).0);
+    let answer = client.get(CART, "/").await;
+    assert!(answer.status() >= 502, "{} {}", answer.status(), answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_callers_at_once_are_all_answered() {
+    let pair = Pair::with(3, allow_all()).await;
+    let outbound = pair.web.outbound;
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..64 {
+        callers.spawn(async move {
+            let mut client = Client::to(outbound).await;
+            for i in 0..50 {
+                let body = "x".repeat(100 * (i % 5));
+                let request = Request::post("/").header("host", CART).body(Full::from(body.clone())).unwrap();
+                let answer = client.send(request).await;
+                assert_eq!(answer.status(), 200, "caller {caller}, request {i}: {}", answer.text);
+                assert!(answer.text.ends_with(&format!("body={body}")));
+            }
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done.unwrap();
+    }
+    for app in &pair.apps {
+        let served = app.served.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(served > 200, "the load is spread: {served}");
+    }
+}
+
+#[tokio::test]
 async fn an_upgraded_connection_carries_bytes_both_ways() {
     let pair = Pair::with(1, allow_all()).await;
     let mut client = Client::to(pair.web.outbound).await;

@@ -9,10 +9,11 @@ pub mod tcp;
 use crate::http::headers;
 use crate::limits::HANDSHAKE;
 use crate::pool::transport::Carries;
+use crate::state::State;
 use crate::worker::Worker;
 use ::http::HeaderValue;
-use api::SpiffeId;
 use api::config::{Inbound, InboundPort, ServiceRef};
+use api::{SpiffeId, TrustDomain};
 use identity::peer_identity;
 use rustls::ServerConfig;
 use std::sync::Arc;
@@ -56,6 +57,25 @@ pub async fn serve(worker: Arc<Worker>, tls: Arc<ServerConfig>, tcp: TcpStream) 
         Err(_) => return tracing::debug!("a caller did not finish the handshake in time"),
     };
     let Some((caller, carries)) = caller(&worker, &stream) else { return };
+    let domain = caller.id.as_ref().map(|id| id.trust_domain().clone());
+    let withdrawn = withdrawn(worker.state.clone(), domain);
+    tokio::select! {
+        () = carry(worker, caller, carries, stream) => {}
+        () = withdrawn => tracing::info!("a connection was cut: its caller's zone is not trusted any more"),
+    }
+}
+
+/// Resolves when the anchors of a domain are taken away.
+async fn withdrawn(state: Arc<State>, domain: Option<TrustDomain>) {
+    let mut changed = state.changed();
+    while domain.as_ref().is_none_or(|domain| state.trust.get(domain).is_some()) {
+        if changed.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn carry(worker: Arc<Worker>, caller: Caller, carries: Carries, stream: TlsStream<TcpStream>) {
     match carries {
         Carries::Http => {
             let drain = worker.state.drain.clone();

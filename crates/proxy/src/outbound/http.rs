@@ -12,7 +12,7 @@ use crate::worker::Worker;
 use api::config::ServiceRef;
 use api::{RouteReason, ZoneName};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -93,6 +93,9 @@ async fn route(
 ) -> Result<Response<Answer<Hold>>, Failure> {
     if !headers::within_limits(&parts.headers) {
         return Err(Failure::new(RouteReason::BadRequest, "the request has too many or too large header fields"));
+    }
+    if parts.method == Method::CONNECT {
+        return Err(Failure::new(RouteReason::BadRequest, "CONNECT is not served here; call the service by its name"));
     }
     let Destination { service, port, zone } = destination(running, via, &parts)?;
     notes.service = Some(service.config.service.clone());
