@@ -42,8 +42,8 @@ struct NewZone {
     region: Option<String>,
 }
 
+/// A zone's replica as it is; what it says besides is not looked at.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Backup {
     history: u64,
     revision: u64,

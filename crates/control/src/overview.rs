@@ -8,6 +8,7 @@ use bytes::Bytes;
 use insight::{Memory, Observed, fold};
 use process::clock::unix_ms;
 use serde_json::{Map, Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
@@ -42,6 +43,8 @@ struct Shared {
     observe: Box<dyn Fn() -> Observed + Send + Sync>,
     state: Mutex<State>,
     changed: Notify,
+    /// Something changed since the last fold.
+    dirty: AtomicBool,
     epoch: String,
 }
 
@@ -73,12 +76,19 @@ impl Board {
             deltas: Some(deltas),
         };
         let epoch = hex(&random::<4>());
-        let shared = Shared { observe: Box::new(observe), state: Mutex::new(state), changed: Notify::new(), epoch };
+        let shared = Shared {
+            observe: Box::new(observe),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            dirty: AtomicBool::new(true),
+            epoch,
+        };
         Self { shared: Arc::new(shared) }
     }
 
     /// Says that something observed has changed.
     pub fn changed(&self) {
+        self.shared.dirty.store(true, Ordering::Release);
         self.shared.changed.notify_one();
     }
 
@@ -87,15 +97,15 @@ impl Board {
         &self.shared.epoch
     }
 
-    /// The page now; folded again unless it was a moment ago.
+    /// The page now; folded again when something changed, or time did.
     pub fn look(&self) -> Overview {
-        self.fold_if_older(FOLD_MIN);
+        self.fold_if_due();
         Overview::clone(&self.state().page)
     }
 
     /// Follows the page.
     pub fn subscribe(&self) -> Looking {
-        self.fold_if_older(FOLD_MIN);
+        self.fold_if_due();
         let state = self.state();
         let deltas = match &state.deltas {
             Some(deltas) => deltas.subscribe(),
@@ -110,9 +120,11 @@ impl Board {
     pub async fn run(self, end: impl Future<Output = ()>) {
         let mut end = std::pin::pin!(end);
         let mut settled = Instant::now() + SETTLED_AFTER;
+        // Whoever is there needs a moment to say so; until then everybody looks lost.
+        let first = Instant::now() + TICK;
         loop {
             let last = self.state().folded_at;
-            let soonest = last.map_or_else(Instant::now, |at| at + FOLD_MIN);
+            let soonest = last.map_or(first, |at| at + FOLD_MIN);
             let ticking = self.is_watched() || Instant::now() < settled;
             tokio::select! {
                 () = &mut end => break,
@@ -131,14 +143,15 @@ impl Board {
         self.state().deltas.as_ref().is_some_and(|deltas| deltas.receiver_count() > 0)
     }
 
-    fn fold_if_older(&self, than: Duration) {
-        let old = self.state().folded_at.is_none_or(|at| at.elapsed() >= than);
-        if old {
+    fn fold_if_due(&self) {
+        let old = self.state().folded_at.is_none_or(|at| at.elapsed() >= FOLD_MIN);
+        if old || self.shared.dirty.load(Ordering::Acquire) {
             self.fold();
         }
     }
 
     fn fold(&self) {
+        self.shared.dirty.store(false, Ordering::Release);
         let observed = (self.shared.observe)();
         let mut state = self.state();
         let (page, memory) = fold(&observed, std::mem::take(&mut state.memory), unix_ms());

@@ -43,7 +43,7 @@ pub(super) async fn meta(State(api): State<Shared>) -> Json<Value> {
         "role": api.site.role(),
         "zone": api.site.zone(),
         "version": api.version,
-        "history": format!("{:016x}", objects.history),
+        "history": objects.history,
         "revision": objects.revision,
         "store": api.store.name(),
     }))

@@ -179,7 +179,7 @@ async fn write(
     sent: Body,
 ) -> Answer<Response> {
     let since = Instant::now();
-    let given = only(&given, &["dryRun", "wait"])?;
+    let given = only(&given, &["dryRun", "wait", "zone"])?;
     let wait = given.get("wait").map(|text| text.parse::<Span>()).transpose();
     let wait: Option<Duration> = wait.map_err(|error| Refused::bad_request(format!("wait: {error}")))?.map(Into::into);
     let bytes = body(sent, BODY_BYTES_MAX).await?;
@@ -228,9 +228,10 @@ pub(super) async fn delete_global(
     state: State<Shared>,
     caller: Extension<Caller>,
     Path(at): Path<(String, String)>,
+    Parameters(given): Given,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    remove(state, caller, Place::global(at)?, headers).await
+    remove(state, caller, Place::global(at)?, given, headers).await
 }
 
 /// `DELETE /resources/{plural}/{mesh}/{namespace}/{name}`
@@ -238,25 +239,24 @@ pub(super) async fn delete(
     state: State<Shared>,
     caller: Extension<Caller>,
     Path(at): Path<(String, String, String, String)>,
+    Parameters(given): Given,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    remove(state, caller, Place::namespaced(at)?, headers).await
+    remove(state, caller, Place::namespaced(at)?, given, headers).await
 }
 
 async fn remove(
     State(api): State<Shared>,
     Extension(caller): Extension<Caller>,
     place: Place,
+    given: BTreeMap<String, String>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    let zone = only(&given, &["zone"])?.get("zone").map(String::as_str);
     let objects = api.objects.borrow().clone();
-    let (key, object) = place.find(&objects, &api.site, None)?;
+    let (key, object) = place.find(&objects, &api.site, zone)?;
     may_write(&api.site, place.kind, &object)?;
-    let expect = match expected(&headers, None)? {
-        Expect::Any => Expect::Any,
-        other => other,
-    };
-    match api.store.delete(&key, expect).await {
+    match api.store.delete(&key, expected(&headers, None)?).await {
         Ok(revision) => {
             audit(caller, "delete", &key, revision);
             api.cache.reached(revision).await;
