@@ -6,6 +6,7 @@ use crate::mesh::Mesh;
 use crate::row::Row;
 use crate::steps::{STEPS, Step};
 use anyhow::{Context, Result};
+use cli::dev::process::{Alive, alive};
 use cli::dev::state::Role;
 use cli::dev::up::token_file;
 use serde_json::json;
@@ -18,6 +19,8 @@ const STEP_WAIT: Duration = Duration::from_secs(240);
 const GENTLE: u32 = 10;
 /// How often the gentle load says how it goes.
 const NEWS: Duration = Duration::from_secs(10);
+/// The step that is about the return of a dead global.
+const GLOBAL_RETURNS: u8 = 9;
 /// Number of the row about rest, for `--steps`.
 pub const IDLE: u8 = 0;
 
@@ -59,6 +62,11 @@ async fn one(mesh: &Mesh, step: &Step) -> Row {
     let since = Instant::now();
     eprintln!("{:>2} {} ...", step.number, step.name);
     let run = async {
+        // Step 8 leaves it dead for step 9, which may not have been asked for.
+        if step.number != GLOBAL_RETURNS && alive(&mesh.process("global")?) == Alive::Dead {
+            mesh.start("global").await?;
+            mesh.control("global").await?;
+        }
         mesh.at_rest().await?;
         (step.run)(mesh, &mut row).await
     };
@@ -81,7 +89,6 @@ fn broken(mut row: Row, error: &anyhow::Error) -> Row {
 
 /// After a step that broke off: thaws and starts what it left, so that the next one has a fair chance.
 async fn revive(mesh: &Mesh) -> Result<()> {
-    use cli::dev::process::{Alive, alive};
     for process in mesh.state()?.processes {
         match alive(&process) {
             Alive::Running => {}

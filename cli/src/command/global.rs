@@ -5,6 +5,7 @@ use crate::args::GlobalCommand;
 use crate::client::Client;
 use crate::context;
 use crate::exit::{Exit, Failure};
+use serde_json::json;
 
 /// Runs it.
 pub async fn run(client: &Client, command: GlobalCommand) -> Result<Exit, Failure> {
@@ -24,7 +25,10 @@ pub async fn run(client: &Client, command: GlobalCommand) -> Result<Exit, Failur
     let count = replica["objects"].as_array().map_or(0, Vec::len);
     let what = format!("restoring {count} documents of revision {} into {}", replica["revision"], client.server());
     confirm(&what, "restore", yes)?;
-    client.post("/restore", &replica).await?;
+    let backup = json!({
+        "history": replica["history"], "revision": replica["revision"], "objects": replica["objects"],
+    });
+    client.post("/restore", &backup).await?;
     println!("{count} documents restored; global continues at revision {}", replica["revision"]);
     Ok(Exit::Done)
 }

@@ -151,12 +151,18 @@ impl StateArgs {
         let entries = std::fs::read_dir(STATE_ROOT).into_iter().flatten().flatten();
         let found: Vec<PathBuf> =
             entries.map(|entry| entry.path()).filter(|path| path.join("dev.json").exists()).collect();
-        match &found[..] {
-            [only] => Ok(Folder::new(absolute(only))),
-            [] => Err(Failure::new(Exit::NotFound, format!("nothing was started below ./{STATE_ROOT}"))
+        let runs = |path: &&PathBuf| {
+            let state = DevState::load(&Folder::new((*path).clone())).ok().flatten();
+            state.is_some_and(|state| state.processes.iter().any(|process| process::alive(process) != Alive::Dead))
+        };
+        let running: Vec<&PathBuf> = found.iter().filter(runs).collect();
+        match (&running[..], &found[..]) {
+            ([only], _) => Ok(Folder::new(absolute(only))),
+            ([], [only]) => Ok(Folder::new(absolute(only))),
+            (_, []) => Err(Failure::new(Exit::NotFound, format!("nothing was started below ./{STATE_ROOT}"))
                 .hint("`weft dev up TOPOLOGY.yaml` starts something; --state names a folder elsewhere")),
             _ => Err(Failure::usage(format!("{} topologies were started below ./{STATE_ROOT}", found.len()))
-                .hint("name one with --state DIR")),
+                .hint("name one by its file, or with --state DIR")),
         }
     }
 }

@@ -52,15 +52,23 @@ pub fn alive(process: &Process) -> Alive {
     }
 }
 
-/// Resident memory in bytes and CPU seconds used so far.
+/// Resident memory in bytes and CPU seconds that its threads have used so far.
 pub fn usage(process: &Process) -> Option<(u64, f64)> {
     const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, fixed for user space on Linux
     let pid = process.pid?;
     let (_, _, ticks) = stat(pid)?;
+    // The scheduler's own count is exact; ticks are a sample, and too coarse for a process that hardly runs.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let run = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    let nanoseconds: u64 = run.sum();
+    let cpu = if nanoseconds > 0 { nanoseconds as f64 / 1e9 } else { ticks as f64 / TICKS_PER_SECOND };
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = resident.trim().trim_end_matches(" kB").trim().parse().ok()?;
-    Some((kib * 1024, ticks as f64 / TICKS_PER_SECOND))
+    Some((kib * 1024, cpu))
 }
 
 /// The folder of this program: its sisters are looked for there.
