@@ -1,8 +1,8 @@
 //! Who may open a stream: zones, by the name in their certificate, as long as nobody deleted them.
 
 use crate::hub::Hub;
-use api::{SpiffeId, ZoneName};
 use api::sync_v1::Open;
+use api::{SpiffeId, ZoneName};
 use std::time::Duration;
 use sync_grpc::{Admit, Channels, Peer, Refusal, Session};
 use tracing::info;

@@ -241,7 +241,11 @@ impl Hub {
     }
 
     /// Reads what zones newly offer and own; answers changes for the views of others.
-    fn take_in(&self, round: &mut Round, spoke: &BTreeSet<ZoneName>) -> BTreeMap<ZoneName, Vec<(Arc<str>, Option<bytes::Bytes>)>> {
+    fn take_in(
+        &self,
+        round: &mut Round,
+        spoke: &BTreeSet<ZoneName>,
+    ) -> BTreeMap<ZoneName, Vec<(Arc<str>, Option<bytes::Bytes>)>> {
         let mut offers = BTreeMap::new();
         for zone in spoke {
             let Some(uplink) = self.uplink(zone) else {
@@ -253,9 +257,8 @@ impl Hub {
             };
             let held = uplink.exports.held();
             let before = round.exports.entry(zone.clone()).or_default();
-            let mut changes: Vec<(Arc<str>, Option<bytes::Bytes>)> = passed_on(zone, &held.items)
-                .map(|(key, payload)| (key, Some(payload)))
-                .collect();
+            let mut changes: Vec<(Arc<str>, Option<bytes::Bytes>)> =
+                passed_on(zone, &held.items).map(|(key, payload)| (key, Some(payload))).collect();
             let removed = before.keys().filter(|key| !held.items.contains_key(*key));
             changes.extend(removed.map(|key| (format!("{PEER}{zone}/{key}").into(), None)));
             *before = BTreeMap::clone(&held.items);
@@ -302,8 +305,8 @@ impl Hub {
                 continue;
             };
             let held = uplink.report.held();
-            let report: Option<ZoneReport> = read(&held.items, item::ZONE);
-            let Some(report) = report else { continue };
+            // A zone that has connected and not reported yet has applied nothing, as far as anybody knows.
+            let report: ZoneReport = read(&held.items, item::ZONE).unwrap_or_default();
             let policies = below::<PolicyReport>(&held.items, item::POLICY)
                 .filter_map(|(key, report)| Some((key.parse().ok()?, Arc::new(report))))
                 .collect();

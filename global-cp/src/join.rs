@@ -36,7 +36,8 @@ impl zones_server::Zones for Joining {
         let addr = request.extensions().get::<Peer>().map(|peer| peer.addr.to_string()).unwrap_or_default();
         let JoinRequest { protocol, version, token, csr, clock_ms } = request.into_inner();
         if protocol != PROTOCOL {
-            let hint = format!("this control plane speaks protocol {PROTOCOL}, the zone {protocol}; use equal versions");
+            let hint =
+                format!("this control plane speaks protocol {PROTOCOL}, the zone {protocol}; use equal versions");
             return Err(Status::failed_precondition(hint));
         }
         let token: Token = token.parse().map_err(|error| refused(&addr, format!("{error}")))?;

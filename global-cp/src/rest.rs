@@ -76,8 +76,7 @@ async fn create(
     let NewZone { name, region } = json_body(sent).await?;
     let spec = serde_json::to_value(Zone { region, state: ZoneState::Active }).unwrap_or_default();
     let object = json!({"apiVersion": api::API_VERSION, "kind": "Zone", "metadata": {"name": name}, "spec": spec});
-    let object: Object =
-        serde_json::from_value(object).map_err(|error| Refused::bad_request(error.to_string()))?;
+    let object: Object = serde_json::from_value(object).map_err(|error| Refused::bad_request(error.to_string()))?;
     let diagnostics = policy::validate(&object);
     if !diagnostics.is_empty() {
         return Err(Refused::invalid(diagnostics));

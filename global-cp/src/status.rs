@@ -17,10 +17,8 @@ pub fn view(hub: &Hub, board: &Board) -> StatusView {
     for uplink in hub.uplinks() {
         let connected = uplink.report.link().borrow().connected;
         let progress = uplink.progress.borrow().clone();
-        let channels: BTreeMap<String, _> = progress
-            .into_iter()
-            .map(|(channel, progress)| (channel, control::status::channel(&progress)))
-            .collect();
+        let channels: BTreeMap<String, _> =
+            progress.into_iter().map(|(channel, progress)| (channel, control::status::channel(&progress))).collect();
         sync.insert(uplink.zone.to_string(), json!({"connected": connected, "channels": channels}));
     }
     let headline = estranged.clone().unwrap_or_else(|| board.look().headline);

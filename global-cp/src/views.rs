@@ -85,9 +85,7 @@ mod tests {
             json!({"apiVersion": "weft.dev/v1", "kind": "Timeout",
                 "metadata": {"name": "t", "namespace": "shop", "labels": {"weft.dev/mesh": mesh}}, "spec": {}})
         };
-        let mesh = |name: &str, zones: &[&str]| {
-            json!({"apiVersion": "weft.dev/v1", "kind": "Mesh", "metadata": {"name": name}, "spec": {"zones": zones}})
-        };
+        let mesh = |name: &str, zones: &[&str]| json!({"apiVersion": "weft.dev/v1", "kind": "Mesh", "metadata": {"name": name}, "spec": {"zones": zones}});
         let objects = objects(&[mesh("pay", &["east"]), mesh("default", &[]), timeout("pay"), timeout("default")]);
         let membership = Membership::of(&objects);
         let mut encoded = Encoded::default();

@@ -37,7 +37,8 @@ impl Door {
             return Err("a certificate of this zone is needed; begin with a workload token".into());
         };
         let name = peer.common_name.as_deref().unwrap_or_default();
-        let key = workload_key(&self.zone, name).ok_or_else(|| format!("the certificate names no workload (`{name}`)"))?;
+        let key =
+            workload_key(&self.zone, name).ok_or_else(|| format!("the certificate names no workload (`{name}`)"))?;
         let installed = self.installed.borrow().clone();
         let entry = installed.snapshot.as_ref().and_then(|snapshot| snapshot.workloads.get(&key).cloned());
         let entry = entry.ok_or_else(|| format!("workload {name} is not registered in zone {}", self.zone))?;

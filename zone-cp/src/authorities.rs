@@ -36,13 +36,8 @@ impl Authorities {
     pub fn open(data: &Path, zone: &ZoneName) -> Result<Self, IssuerError> {
         let directory = data.join("authorities");
         let control = Issuer::open(&directory.join("control"), SpiffeId::zone_cp(zone))?;
-        let shared = Shared {
-            zone: zone.clone(),
-            directory,
-            control,
-            meshes: Mutex::default(),
-            changed: watch::Sender::new(0),
-        };
+        let shared =
+            Shared { zone: zone.clone(), directory, control, meshes: Mutex::default(), changed: watch::Sender::new(0) };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -5,7 +5,9 @@ use anyhow::{Context, bail};
 use api::identity_v1::zones_client::ZonesClient;
 use api::identity_v1::{JoinRequest, JoinResponse, RenewRequest};
 use api::{SpiffeId, TrustDomain, ZoneName};
-use identity::{CertificateDer, Credentials, Expect, KeyPair, LiveCredentials, Token, TokenKind, TrustStore};
+use identity::{
+    CertificateDer, Credentials, Expect, KeyPair, LiveCredentials, Token, TokenKind, TrustStore, VerifyError,
+};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -51,7 +53,8 @@ pub async fn membership(data: &Path, token_file: Option<&Path>) -> anyhow::Resul
     let Some(path) = token_file else {
         bail!("this zone has not joined yet; get a token with `weft zone create NAME` and pass it with --token-file");
     };
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the token file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the token file {}", path.display()))?;
     let token: Token = text.parse().with_context(|| format!("in {}", path.display()))?;
     if token.kind != TokenKind::Join {
         bail!("{} holds a workload token; a zone joins with the token of `weft zone create`", path.display());
@@ -86,7 +89,11 @@ async fn ask(token: &Token, key: &KeyPair) -> anyhow::Result<JoinResponse> {
             let channel = match rpc::connect(address, tls, rpc::server_name(address)).await {
                 Ok(channel) => channel,
                 Err(error) => {
-                    let error = process::sentence(&anyhow::Error::new(error));
+                    let error = anyhow::Error::new(error);
+                    if let Some(wrong) = stranger(&error) {
+                        bail!("{address} is not the control plane that made this token: {wrong}");
+                    }
+                    let error = process::sentence(&error);
                     warn!(address, error, "global does not answer; trying again");
                     continue;
                 }
@@ -100,7 +107,9 @@ async fn ask(token: &Token, key: &KeyPair) -> anyhow::Result<JoinResponse> {
             };
             match ZonesClient::new(channel).join(request).await {
                 Ok(response) => return Ok(response.into_inner()),
-                Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) => {
+                Err(status)
+                    if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) =>
+                {
                     warn!(address, error = status.message(), "global does not answer; trying again");
                 }
                 Err(status) => bail!("global refused to let this zone join: {}", status.message()),
@@ -108,6 +117,11 @@ async fn ask(token: &Token, key: &KeyPair) -> anyhow::Result<JoinResponse> {
         }
         tokio::time::sleep(TRY_AGAIN).await;
     }
+}
+
+/// Why the other side is not who the token names, if that is the trouble. Waiting does not help then.
+fn stranger(error: &anyhow::Error) -> Option<VerifyError> {
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).find_map(VerifyError::of_io)
 }
 
 impl Membership {

@@ -20,7 +20,7 @@ mod program;
 mod registry;
 mod reporting;
 mod rest;
-mod rpc;
+pub mod rpc;
 mod source;
 mod tally;
 mod world;
@@ -116,8 +116,7 @@ pub async fn start(process: Process, options: Options) -> anyhow::Result<Running
     let installed = watch::Sender::new(Arc::<Installed>::default());
     let programmed = watch::Sender::new(Arc::<Programmed>::default());
     let latest = watch::Sender::new(Arc::<ZoneReport>::default());
-    let (installed_seen, programmed_seen, report) =
-        (installed.subscribe(), programmed.subscribe(), latest.subscribe());
+    let (installed_seen, programmed_seen, report) = (installed.subscribe(), programmed.subscribe(), latest.subscribe());
     let programmer = Programmer {
         zone: zone.clone(),
         world: seen.clone(),
@@ -215,7 +214,17 @@ pub async fn start(process: Process, options: Options) -> anyhow::Result<Running
     let token = std::fs::read_to_string(data.join(control::auth::TOKEN_FILE))?.trim().to_owned();
     tracing::info!(%zone, api = %api_addr, sync = %sync_addr, peer = %peer_addr, "zone control plane is up");
     let policy = policy.watch();
-    Ok(Running { zone, api: api_addr, sync: sync_addr, peer: peer_addr, token, policy, process, _admin: admin, _data: data })
+    Ok(Running {
+        zone,
+        api: api_addr,
+        sync: sync_addr,
+        peer: peer_addr,
+        token,
+        policy,
+        process,
+        _admin: admin,
+        _data: data,
+    })
 }
 
 impl Running {

@@ -49,8 +49,11 @@ impl Sight {
     /// What a fold needs.
     pub fn observe(&self) -> Observed {
         let world = self.world.borrow().clone();
-        let specs: BTreeMap<ZoneName, Zone> =
-            world.objects.specs::<Zone>().filter_map(|(key, spec)| Some((key.name.as_str().parse().ok()?, spec))).collect();
+        let specs: BTreeMap<ZoneName, Zone> = world
+            .objects
+            .specs::<Zone>()
+            .filter_map(|(key, spec)| Some((key.name.as_str().parse().ok()?, spec)))
+            .collect();
         let own = ZoneObserved {
             name: self.zone.clone(),
             spec: specs.get(&self.zone).cloned().unwrap_or_default(),

@@ -90,7 +90,8 @@ impl Peers {
     fn step(&self, world: &World, cancel: &CancellationToken) {
         let passed_on = world.passed_on();
         let own = &self.shared.membership.zone;
-        let known: BTreeSet<ZoneName> = zones(world).chain(passed_on.keys().cloned()).filter(|zone| zone != own).collect();
+        let known: BTreeSet<ZoneName> =
+            zones(world).chain(passed_on.keys().cloned()).filter(|zone| zone != own).collect();
         let mut book = PeerBook::new();
         {
             let mut roads = self.roads();
@@ -140,8 +141,8 @@ impl Peers {
             return;
         }
         let of = zone.clone();
-        let straight = Follower::memory(Absence::Follow)
-            .accepting(move |key, payload| control::claims::export(&of, key, payload));
+        let straight =
+            Follower::memory(Absence::Follow).accepting(move |key, payload| control::claims::export(&of, key, payload));
         let (addresses, cancel) = (watch::Sender::new(addresses), cancel.child_token());
         let dial = Dial {
             addresses: addresses.subscribe(),

@@ -47,7 +47,8 @@ impl Reporter {
         let mut registry = self.registry.changed();
         loop {
             registry.mark_unchanged();
-            let (world, installed) = (self.world.borrow_and_update().clone(), self.installed.borrow_and_update().clone());
+            let (world, installed) =
+                (self.world.borrow_and_update().clone(), self.installed.borrow_and_update().clone());
             if installed.snapshot.is_some() {
                 self.report(&world, &installed);
             }

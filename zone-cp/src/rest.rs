@@ -97,14 +97,15 @@ async fn register(
         return Err(Refused::forbidden(detail));
     }
     labels.insert(MESH_LABEL.into(), mesh.to_string());
-    let metadata =
-        Metadata { name, namespace: Some(namespace), labels, annotations: Labels::new(), revision: None };
+    let metadata = Metadata { name, namespace: Some(namespace), labels, annotations: Labels::new(), revision: None };
     let mut object =
         Object { api_version: api::API_VERSION.into(), kind: "Workload".into(), metadata, spec, status: None };
     let kind = policy::kind("Workload").expect("workloads are a kind");
     let key = control::rest::admit(&desk.api.site, kind, &mut object)?;
     let known = desk.api.store.get(&key).await?;
-    let same = known.as_ref().is_some_and(|known| known.spec == object.spec && known.metadata.labels == object.metadata.labels);
+    let same = known
+        .as_ref()
+        .is_some_and(|known| known.spec == object.spec && known.metadata.labels == object.metadata.labels);
     if !same {
         let revision = desk.api.store.put(&key, object, Expect::Any).await?;
         control::rest::audit(caller, "register", &key, revision);
@@ -204,7 +205,8 @@ async fn adopt(State(desk): State<Desk>, Extension(caller): Extension<Caller>) -
 impl Desk {
     fn key(&self, (mesh, namespace, name): &(String, String, String)) -> Answer<Key> {
         let text = format!("{mesh}/{namespace}/{name}");
-        workload_key(&self.zone, &text).ok_or_else(|| Refused::not_found(format!("`{text}` is not MESH/NAMESPACE/WORKLOAD")))
+        workload_key(&self.zone, &text)
+            .ok_or_else(|| Refused::not_found(format!("`{text}` is not MESH/NAMESPACE/WORKLOAD")))
     }
 
     /// A proxy that starts right after the answer finds its configuration.
@@ -227,4 +229,3 @@ impl Desk {
         Ok(json!({"key": key, "token": token.to_string(), "expiresAt": token.expires_unix}))
     }
 }
-

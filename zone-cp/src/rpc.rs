@@ -39,6 +39,5 @@ pub async fn connect(
 pub fn server_name(address: &str) -> ServerName<'static> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned())
-        .unwrap_or_else(|_| ServerName::try_from("global.weft").expect("a DNS name"))
+    ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::try_from("global.weft").expect("a DNS name"))
 }

@@ -79,8 +79,11 @@ mod tests {
     #[test]
     fn totals_only_grow_whatever_processes_do() {
         let proxy: Key = "Workload/default/west/shop/web-1".parse().unwrap();
-        let service =
-            ServiceRef { mesh: "default".parse().unwrap(), namespace: "shop".parse().unwrap(), name: "cart".parse().unwrap() };
+        let service = ServiceRef {
+            mesh: "default".parse().unwrap(),
+            namespace: "shop".parse().unwrap(),
+            name: "cart".parse().unwrap(),
+        };
         let said = |requests| {
             let service = service.clone();
             vec![Flow { service, zone: None, reason: RouteReason::Local, requests, failed: 0, latency_us: 1 }]

@@ -90,7 +90,9 @@ impl Auth {
         }
         if !self.is_token(token) {
             book.failures += 1;
-            return Err(Refused::unauthenticated("this is not the admin token; it is in admin.token of the data folder"));
+            return Err(Refused::unauthenticated(
+                "this is not the admin token; it is in admin.token of the data folder",
+            ));
         }
         book.sessions.retain(|_, until| *until > now_ms);
         if book.sessions.len() >= SESSIONS_MAX
@@ -144,7 +146,9 @@ impl Auth {
         if same {
             Ok(())
         } else {
-            Err(Refused::forbidden("the request does not come from this control plane's own page (Origin and Host differ)"))
+            Err(Refused::forbidden(
+                "the request does not come from this control plane's own page (Origin and Host differ)",
+            ))
         }
     }
 

@@ -70,7 +70,9 @@ async fn list(store: &dyn Store) -> Result<Objects, StoreError> {
     for object in objects {
         match crate::objects::key_of(&object) {
             Some(key) => drop(items.insert(key, Arc::new(object))),
-            None => warn!(kind = object.kind, name = %object.metadata.name, "the store holds an object of unknown kind"),
+            None => {
+                warn!(kind = object.kind, name = %object.metadata.name, "the store holds an object of unknown kind")
+            }
         }
     }
     Ok(Objects { items, history, revision })

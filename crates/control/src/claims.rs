@@ -82,9 +82,7 @@ mod tests {
     fn a_zone_speaks_for_itself_only() {
         let zone: ZoneName = "east".parse().unwrap();
         let service = json!({"mesh": "default", "namespace": "shop", "name": "cart"});
-        let offer = |id: &str| {
-            json!({"service": service, "ports": [], "ready": 1, "total": 1, "weight": 1, "load": null, "identities": [id]})
-        };
+        let offer = |id: &str| json!({"service": service, "ports": [], "ready": 1, "total": 1, "weight": 1, "load": null, "identities": [id]});
         let trust = |domain: &str| json!({"domain": domain, "anchors": [], "sequence": 1});
         for (key, value, accepted) in [
             ("export/default/shop/cart", offer("spiffe://east.default/ns/shop/sa/cart"), true),

@@ -82,7 +82,12 @@ impl Issuer {
     }
 
     /// A leaf of full lifetime.
-    pub fn issue(&self, csr: &[u8], id: SpiffeId, name: Option<&str>) -> Result<Vec<CertificateDer<'static>>, IssueError> {
+    pub fn issue(
+        &self,
+        csr: &[u8],
+        id: SpiffeId,
+        name: Option<&str>,
+    ) -> Result<Vec<CertificateDer<'static>>, IssueError> {
         issue(&self.authority, csr, id, name)
     }
 

@@ -27,9 +27,9 @@ pub mod status;
 pub mod stream;
 
 pub use cache::Cache;
-pub use objects::Objects;
 pub use invitations::Invitations;
 pub use issuer::Issuer;
+pub use objects::Objects;
 pub use overview::Board;
 pub use problem::{Answer, Refused};
 pub use programmed::{Programmed, ZoneProgress};

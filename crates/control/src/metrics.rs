@@ -1,7 +1,7 @@
 //! What both control planes count.
 
-use prometheus_client::metrics::histogram::Histogram;
 use process::Metrics;
+use prometheus_client::metrics::histogram::Histogram;
 
 /// Seconds from a write to the last acknowledgement: from a loopback hop to a slow zone.
 const BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

@@ -50,7 +50,8 @@ impl Objects {
     /// What leads from `before` to `self`, in key order. Equal `Arc`s are equal without looking inside.
     pub fn since(&self, before: &Self) -> Vec<Difference> {
         let same = |a: &Arc<Object>, b: &Arc<Object>| Arc::ptr_eq(a, b) || a == b;
-        let put = self.items.iter().filter(|(key, object)| !before.items.get(*key).is_some_and(|old| same(old, object)));
+        let put =
+            self.items.iter().filter(|(key, object)| !before.items.get(*key).is_some_and(|old| same(old, object)));
         let gone = before.items.keys().filter(|key| !self.items.contains_key(*key));
         put.map(|(key, object)| Difference::Put(key.clone(), object.clone()))
             .chain(gone.map(|key| Difference::Delete(key.clone())))

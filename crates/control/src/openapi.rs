@@ -63,7 +63,11 @@ fn fixed(site: &Site) -> Vec<(&'static str, &'static str, &'static str)> {
             ("/workloads", "POST", "Registers a workload and answers its token, once"),
             ("/workloads/{mesh}/{namespace}/{name}/token", "POST", "A new workload token"),
             ("/proxies", "GET", "Proxies of the zone"),
-            ("/proxies/{mesh}/{namespace}/{workload}/config", "GET", "What a proxy runs, with the origin of each value"),
+            (
+                "/proxies/{mesh}/{namespace}/{workload}/config",
+                "GET",
+                "What a proxy runs, with the origin of each value",
+            ),
             ("/replica", "GET", "The zone's copy of what global owns"),
             ("/adopt", "POST", "Accepts the history that global has now"),
         ],

@@ -136,7 +136,11 @@ mod tests {
         let rejects = vec![("web-1".to_owned(), "no".to_owned()); rejects];
         let report = PolicyReport { revision, programmed, total, rejects, denied: 0 };
         let key = "Timeout/default/-/shop/cart".parse().unwrap();
-        ZoneProgress { applied: Some(revision), policies: BTreeMap::from([(key, Arc::new(report))]), ..ZoneProgress::default() }
+        ZoneProgress {
+            applied: Some(revision),
+            policies: BTreeMap::from([(key, Arc::new(report))]),
+            ..ZoneProgress::default()
+        }
     }
 
     #[test]

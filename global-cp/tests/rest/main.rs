@@ -109,7 +109,10 @@ async fn a_write_based_on_an_older_revision_conflicts_and_shows_what_is_there() 
     let second = scene.api.put(CART, &timeout("cart", "2s")).await;
     assert_eq!(second.status, 200);
     let again = scene.api.put(CART, &timeout("cart", "2s")).await;
-    assert_eq!(again.body["metadata"]["revision"], second.body["metadata"]["revision"], "an equal write changes nothing");
+    assert_eq!(
+        again.body["metadata"]["revision"], second.body["metadata"]["revision"],
+        "an equal write changes nothing"
+    );
 
     let mut stale = timeout("cart", "3s");
     stale["metadata"]["revision"] = json!(revision);
@@ -117,7 +120,9 @@ async fn a_write_based_on_an_older_revision_conflicts_and_shows_what_is_there() 
     assert_eq!((conflict.status, conflict.body["code"].as_str()), (409, Some("conflict")));
     assert_eq!(conflict.body["current"]["metadata"]["revision"], second.body["metadata"]["revision"]);
     let tag = format!("\"{revision}\"");
-    for (header, value, status) in [("if-match", tag.as_str(), 409), ("if-none-match", "*", 409), ("if-match", "x", 400)] {
+    for (header, value, status) in
+        [("if-match", tag.as_str(), 409), ("if-none-match", "*", 409), ("if-match", "x", 400)]
+    {
         let answer = scene.api.send("PUT", CART, &[(header, value)], Some(&timeout("cart", "3s"))).await;
         assert_eq!(answer.status, status, "{header}: {value}");
     }
@@ -180,9 +185,10 @@ async fn a_watch_shows_what_is_there_and_then_every_change() {
     // The other stream may begin at any moment before the object goes; repeat until it has seen it go.
     while !changes.is_finished() {
         scene.api.put(CART, &timeout("cart", "1s")).await;
-        tokio::time::timeout(Duration::from_secs(1), scene.api.follow("/resources/timeouts?watch=true", |text| {
-            text.contains("\"name\":\"cart\"")
-        }))
+        tokio::time::timeout(
+            Duration::from_secs(1),
+            scene.api.follow("/resources/timeouts?watch=true", |text| text.contains("\"name\":\"cart\"")),
+        )
         .await
         .unwrap();
         scene.api.delete(CART).await;

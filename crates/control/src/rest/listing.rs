@@ -126,7 +126,8 @@ fn selector(text: &str) -> Answer<Vec<Wanted>> {
             } else {
                 Wanted::Present(term.into())
             };
-            let (Wanted::Equal(key, _) | Wanted::Unequal(key, _) | Wanted::Present(key) | Wanted::Absent(key)) = &wanted;
+            let (Wanted::Equal(key, _) | Wanted::Unequal(key, _) | Wanted::Present(key) | Wanted::Absent(key)) =
+                &wanted;
             if key.is_empty() || key.contains(char::is_whitespace) {
                 return Err(Refused::bad_request(format!("`{term}` is no label selector; write a=b, a!=b, a or !a")));
             }

@@ -9,8 +9,8 @@ mod session;
 mod watching;
 
 pub use meta::{Link, StatusView};
-pub use resources::{CONVERGED_HEADER, admit, audit};
 pub use outer::{BODY_BYTES_MAX, OBJECT_BYTES_MAX, body, json_body};
+pub use resources::{CONVERGED_HEADER, admit, audit};
 
 use crate::auth::Auth;
 use crate::objects::Objects;
@@ -112,9 +112,7 @@ pub fn router(api: Shared, extra: Router) -> Router {
         .nest("/api/v1", open.merge(guarded))
         .route(
             "/openapi.json",
-            get(kinds::openapi)
-                .with_state(api.clone())
-                .layer(axum::middleware::from_fn_with_state(api, outer::guard)),
+            get(kinds::openapi).with_state(api.clone()).layer(axum::middleware::from_fn_with_state(api, outer::guard)),
         )
         .fallback(crate::gui::page)
         .method_not_allowed_fallback(outer::wrong_method)

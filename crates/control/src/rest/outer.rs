@@ -78,5 +78,6 @@ pub async fn body(body: Body, limit: usize) -> Answer<Bytes> {
 /// The body as a JSON value of a known type; unknown fields are refused where the type says so.
 pub async fn json_body<T: DeserializeOwned>(given: Body) -> Answer<T> {
     let bytes = body(given, BODY_BYTES_MAX).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Refused::bad_request(format!("the body is not what is expected: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Refused::bad_request(format!("the body is not what is expected: {error}")))
 }

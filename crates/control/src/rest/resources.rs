@@ -41,7 +41,8 @@ impl Place {
     fn global((plural, name): (String, String)) -> Answer<Self> {
         let kind = kind_of(&plural)?;
         if kind.scope == Scope::Namespaced {
-            let detail = format!("{} live in a mesh and namespace: /resources/{plural}/MESH/NAMESPACE/{name}", kind.name);
+            let detail =
+                format!("{} live in a mesh and namespace: /resources/{plural}/MESH/NAMESPACE/{name}", kind.name);
             return Err(Refused::not_found(detail));
         }
         Ok(Self { kind, mesh: None, namespace: None, name })
@@ -65,7 +66,9 @@ impl Place {
         };
         let found: Vec<_> = objects
             .of_kind(self.kind.name)
-            .filter(|(key, _)| here(key) && zone.is_none_or(|zone| key.zone.as_ref().is_some_and(|z| z.as_str() == zone)))
+            .filter(|(key, _)| {
+                here(key) && zone.is_none_or(|zone| key.zone.as_ref().is_some_and(|z| z.as_str() == zone))
+            })
             .collect();
         let own = found.iter().find(|(key, _)| key.zone.as_ref() == site.zone());
         match (own, &found[..]) {
@@ -269,9 +272,10 @@ async fn remove(
 
 /// Reads a document, telling an oversized or malformed one apart.
 fn document(bytes: &[u8]) -> Answer<Object> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| Refused::bad_request(format!("the body is not JSON: {error}")))?;
-    let object: Object = serde_json::from_value(value).map_err(|error| Refused::invalid(vec![envelope_mistake(&error)]))?;
+    let value: Value = serde_json::from_slice(bytes)
+        .map_err(|error| Refused::bad_request(format!("the body is not JSON: {error}")))?;
+    let object: Object =
+        serde_json::from_value(value).map_err(|error| Refused::invalid(vec![envelope_mistake(&error)]))?;
     if bytes.len() > OBJECT_BYTES_MAX {
         let detail = format!(
             "{} `{}` has {} KiB; at most {} KiB are allowed",
@@ -318,9 +322,9 @@ fn fits(place: &Place, object: &mut Object) -> Answer<()> {
 
 /// Checks who may write it here and whether it is right; gives it its owner's label and its key.
 pub fn admit(site: &Site, kind: &'static Kind, object: &mut Object) -> Answer<Key> {
+    may_write(site, kind, object)?;
     object.status = None;
     object.metadata.revision = None;
-    may_write(site, kind, object)?;
     object.metadata.labels.remove(ZONE_LABEL);
     let diagnostics = policy::validate(object);
     if !diagnostics.is_empty() {
@@ -352,7 +356,8 @@ fn may_write(site: &Site, kind: &Kind, object: &Object) -> Answer<()> {
             Err(Refused::forbidden(detail))
         }
         (Site::Zone(own), Owner::Either, None) if object.metadata.revision.is_some() => {
-            let detail = format!("this {} came from the global control plane; change it there, not in {own}", kind.name);
+            let detail =
+                format!("this {} came from the global control plane; change it there, not in {own}", kind.name);
             Err(Refused::forbidden(detail))
         }
         _ => Ok(()),

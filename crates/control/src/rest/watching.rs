@@ -25,7 +25,10 @@ pub(super) fn watch(api: Shared, kind: &'static Kind, query: Query) -> Answer<Re
                 let now = objects.borrow_and_update().clone();
                 let text = events(&now, &before, kind, &query);
                 if !text.is_empty() {
-                    return Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), (objects, (*now).clone(), room)));
+                    return Some((
+                        Ok::<_, std::convert::Infallible>(Bytes::from(text)),
+                        (objects, (*now).clone(), room),
+                    ));
                 }
                 tokio::select! {
                     changed = objects.changed() => if changed.is_err() { return None },
@@ -47,7 +50,9 @@ fn events(now: &Objects, before: &Objects, kind: &Kind, query: &Query) -> String
             Difference::Put(key, object) if wanted(key, object) => ("put", serde_json::to_string(&**object)),
             // Changed so that it is no longer asked for, or gone.
             Difference::Put(key, _) | Difference::Delete(key) => match before.items.get(key) {
-                Some(old) if wanted(key, old) => ("delete", serde_json::to_string(&serde_json::json!({ "key": key, "object": **old }))),
+                Some(old) if wanted(key, old) => {
+                    ("delete", serde_json::to_string(&serde_json::json!({ "key": key, "object": **old })))
+                }
                 _ => continue,
             },
         };

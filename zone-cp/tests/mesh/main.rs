@@ -1,0 +1,9 @@
+//! Control planes of a mesh, together, over real sockets and disks.
+
+mod history;
+#[path = "../../../global-cp/tests/rest/http.rs"]
+mod http;
+mod joining;
+mod programming;
+mod scene;
+mod zones;
