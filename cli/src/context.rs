@@ -67,24 +67,52 @@ impl Contexts {
     }
 }
 
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Given {
+    Nowhere,
+    Environment,
+    Flag,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Choice {
+    Server,
+    Context,
+}
+
+/// A flag is stronger than the environment; two flags contradict each other; of two variables the more exact one holds.
+fn choose(server: Given, context: Given) -> Result<Choice, Failure> {
+    match (server, context) {
+        (Given::Flag, Given::Flag) => {
+            Err(Failure::usage("--server and --context name two servers").hint("give one of them"))
+        }
+        (Given::Nowhere, _) | (Given::Environment, Given::Flag) => Ok(Choice::Context),
+        (Given::Flag | Given::Environment, _) => Ok(Choice::Server),
+    }
+}
+
 /// The server that these flags mean.
 pub fn client(args: &GlobalArgs) -> Result<Client, Failure> {
-    let (server, token_file) = match (&args.server, &args.context) {
-        (Some(server), None) => (server.clone(), args.token_file.clone()),
-        (Some(_), Some(_)) if args.context != std::env::var("WEFT_CONTEXT").ok() => {
-            return Err(Failure::usage("--server and --context name two servers").hint("give one of them"));
-        }
-        (Some(server), Some(_)) => (server.clone(), args.token_file.clone()),
-        (None, name) => {
+    let given = |value: &Option<String>, variable: &str| match value {
+        None => Given::Nowhere,
+        value if std::env::var(variable).ok() == *value => Given::Environment,
+        _ => Given::Flag,
+    };
+    let (server, token_file) = match choose(given(&args.server, "WEFT_SERVER"), given(&args.context, "WEFT_CONTEXT"))? {
+        Choice::Server => (args.server.clone().unwrap_or_default(), args.token_file.clone()),
+        Choice::Context => {
             let contexts = Contexts::load(&file()?)?;
-            let name = name.as_ref().or(contexts.current.as_ref()).ok_or_else(|| {
+            let name = args.context.as_ref().or(contexts.current.as_ref()).ok_or_else(|| {
                 Failure::usage("no control plane is chosen").hint(
                     "give --server URL --token-file FILE, or `weft context add NAME URL TOKENFILE`; \
-                     for a mesh of `weft dev`: eval \"$(weft dev env)\"",
+                         for a mesh of `weft dev`: eval \"$(weft dev env)\"",
                 )
             })?;
             let Context { server, token_file } = contexts.get(name)?.clone();
-            (server, args.token_file.clone().or(token_file))
+            let inherited = std::env::var_os("WEFT_TOKEN_FILE").map(PathBuf::from);
+            let flag = args.token_file.clone().filter(|path| Some(path) != inherited.as_ref());
+            (server, flag.or(token_file))
         }
     };
     let token = token_file.map(|path| token(&path)).transpose()?;
@@ -160,6 +188,23 @@ mod tests {
         }
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(token(&path).unwrap_err().exit, Exit::Denied);
+    }
+
+    #[test]
+    fn a_flag_is_stronger_than_the_environment() {
+        use Given::*;
+        for (server, context, choice) in [
+            (Nowhere, Nowhere, Choice::Context),
+            (Environment, Nowhere, Choice::Server),
+            (Environment, Environment, Choice::Server),
+            (Environment, Flag, Choice::Context),
+            (Flag, Environment, Choice::Server),
+            (Flag, Nowhere, Choice::Server),
+            (Nowhere, Flag, Choice::Context),
+        ] {
+            assert_eq!(choose(server, context).unwrap(), choice, "{server:?} {context:?}");
+        }
+        assert_eq!(choose(Flag, Flag).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

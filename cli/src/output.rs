@@ -20,6 +20,8 @@ pub enum Format {
 
 /// Space between columns.
 const GAP: &str = "  ";
+/// Longer cells are words that begin with a number.
+const NUMBER_WIDTH_MAX: usize = 10;
 
 /// Aligned columns without lines: readable on a terminal, and simple to cut in a pipe.
 pub struct Table {
@@ -50,9 +52,10 @@ impl Table {
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let number = |column: usize| {
-            let mut cells = self.rows[1..].iter().filter_map(|row| row.get(column)).peekable();
-            cells.peek().is_some()
-                && cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && !cell.contains(':'))
+            let cells: Vec<&String> = self.rows[1..].iter().filter_map(|row| row.get(column)).collect();
+            let digit = |cell: &&String| cell.starts_with(|c: char| c.is_ascii_digit());
+            let short = |cell: &String| cell.chars().count() <= NUMBER_WIDTH_MAX && !cell.contains(':');
+            cells.iter().any(digit) && cells.iter().all(|cell| (digit(cell) || *cell == "-") && short(cell))
         };
         let right: Vec<bool> = (0..columns).map(number).collect();
         let mut text = String::new();

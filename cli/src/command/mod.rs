@@ -14,6 +14,7 @@ mod workload;
 mod zone;
 
 use crate::args::{Cli, Command, PlaceArgs};
+use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::{context, dev};
 use clap::CommandFactory;
@@ -45,6 +46,16 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Refuses, with the reason, when a control plane that only zones can answer was asked at global.
+async fn of_zone(client: &Client) -> Result<(), Failure> {
+    let meta = client.get("/meta").await?;
+    if meta["role"] == "global" {
+        return Err(Failure::usage(format!("{} is the global control plane, and this is asked of a zone", client.server()))
+            .hint("give --server and --token-file of the zone's control plane; with `weft dev`: eval \"$(weft dev env --zone ZONE)\""));
+    }
+    Ok(())
 }
 
 impl PlaceArgs {

@@ -1,5 +1,6 @@
 //! `weft proxy`: asked of a zone's control plane.
 
+use super::of_zone;
 use crate::args::ProxyCommand;
 use crate::client::{Client, escape};
 use crate::exit::{Exit, Failure};
@@ -9,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs it.
 pub async fn run(client: &Client, command: ProxyCommand) -> Result<Exit, Failure> {
+    of_zone(client).await?;
     match command {
         ProxyCommand::List { behind, rejected, output } => list(client, behind, rejected, output).await,
         ProxyCommand::Config { name, place, item, output } => {

@@ -1,13 +1,15 @@
 //! `weft workload`: asked of the zone's control plane, which is the one that issues identities.
 
+use super::of_zone;
 use super::zone::token;
-use crate::args::{PlaceArgs, WorkloadCommand};
+use crate::args::WorkloadCommand;
 use crate::client::{Client, escape};
 use crate::exit::{Exit, Failure};
 use serde_json::{Map, Value, json};
 
 /// Runs it.
 pub async fn run(client: &Client, command: WorkloadCommand) -> Result<Exit, Failure> {
+    of_zone(client).await?;
     match command {
         WorkloadCommand::Register { name, address, service, account, ports, proxy_port, labels, gateway, place } => {
             let ports = ports.iter().map(|port| parse_port(port)).collect::<Result<Vec<Value>, Failure>>()?;
@@ -32,7 +34,6 @@ pub async fn run(client: &Client, command: WorkloadCommand) -> Result<Exit, Fail
             token(&answer, &format!("{program} --token-file FILE ...   # {mesh}/{namespace}/{name}"))
         }
         WorkloadCommand::Token { name, place } => {
-            let PlaceArgs { .. } = &place;
             let (mesh, namespace) = (escape(place.mesh()), escape(place.namespace()));
             let answer = client.post(&format!("/workloads/{mesh}/{namespace}/{name}/token"), &json!({})).await?;
             token(&answer, &format!("weft-dataplane --token-file FILE ...   # {mesh}/{namespace}/{name}"))

@@ -7,12 +7,18 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Table, print_json, print_yaml};
 use serde_json::{Value, json};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs it.
 pub async fn run(client: &Client, command: ZoneCommand) -> Result<Exit, Failure> {
     match command {
         ZoneCommand::Create { name, region } => {
-            let answer = client.post("/zones", &json!({"name": name, "region": region})).await?;
+            let created = client.post("/zones", &json!({"name": name, "region": region})).await;
+            let answer = created.map_err(|error| match error.exit() {
+                Exit::Conflict => Failure::new(Exit::Conflict, format!("zone {name} exists already"))
+                    .hint(format!("`weft zone token {name}` prints another join token")),
+                _ => error.into(),
+            })?;
             token(&answer, &format!("weft-zone-cp --token-file FILE ...   # zone {name}"))
         }
         ZoneCommand::Token { name } => {
@@ -51,8 +57,9 @@ pub async fn run(client: &Client, command: ZoneCommand) -> Result<Exit, Failure>
 pub fn token(answer: &Value, next: &str) -> Result<Exit, Failure> {
     let token = answer["token"].as_str().ok_or_else(|| Failure::new(Exit::Bug, "the server sent no token"))?;
     println!("{token}");
-    let until = answer["expiresAt"].as_str().map_or_else(|| answer["expiresAt"].to_string(), str::to_owned);
-    eprintln!("good for one use, until {until}; keep it out of logs and command lines");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let minutes = answer["expiresAt"].as_u64().unwrap_or(now).saturating_sub(now).div_ceil(60);
+    eprintln!("good for one use within {minutes} minutes; keep it out of logs and command lines");
     eprintln!("next: put it into FILE (mode 0600), then {next}");
     Ok(Exit::Done)
 }

@@ -126,6 +126,10 @@ pub fn start(process: &mut Process, programs: &Path, tied: bool) -> Result<(), F
     } else {
         Command::new(&program)
     };
+    // What points `weft` at a control plane means something else to the programs.
+    for variable in ["WEFT_TOKEN_FILE", "WEFT_SERVER", "WEFT_CONTEXT", "WEFT_DATA_DIR"] {
+        command.env_remove(variable);
+    }
     let child = command
         .args(&process.args)
         .process_group(0)

@@ -308,6 +308,16 @@ apps:
     }
 
     #[test]
+    fn the_topologies_of_the_repository_are_good() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/topologies");
+        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 2);
+        for file in files {
+            Topology::read(&file).unwrap_or_else(|failure| panic!("{}", failure.text()));
+        }
+    }
+
+    #[test]
     fn an_unknown_field_names_the_nearest() {
         let said = Topology::parse("t.yaml", "zones:\n  - {name: west, gatewys: 2}\n").unwrap_err().text();
         assert!(said.contains("gateways"), "{said}");
