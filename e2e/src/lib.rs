@@ -7,4 +7,5 @@ pub mod idle;
 pub mod load;
 pub mod mesh;
 pub mod row;
+pub mod scenarios;
 pub mod steps;
