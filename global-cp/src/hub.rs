@@ -42,13 +42,23 @@ struct Member {
     watching: CancellationToken,
 }
 
+/// Objects that a zone owns, as it reports them.
+#[derive(Default)]
+struct Owned {
+    documents: Documents,
+    objects: Vec<(Key, Arc<Object>)>,
+}
+
+/// Changes of a view.
+type Changes = Vec<(Arc<str>, Option<bytes::Bytes>)>;
+
 /// What one round works with and keeps for the next.
 #[derive(Default)]
 struct Round {
     before: Option<Arc<Objects>>,
     encoded: Encoded,
     /// Objects that zones own.
-    owned: BTreeMap<ZoneName, (Documents, Vec<(Key, Arc<Object>)>)>,
+    owned: BTreeMap<ZoneName, Owned>,
     /// Exports as last passed on.
     exports: BTreeMap<ZoneName, Items>,
 }
@@ -169,7 +179,7 @@ impl Hub {
                 }
             }
         }
-        let owned = round.owned.values().flat_map(|(_, objects)| objects.iter().cloned());
+        let owned = round.owned.values().flat_map(|owned| owned.objects.iter().cloned());
         let merged = objects.with(owned);
         self.shared.objects.send_if_modified(|present| {
             let differs = **present != merged;
@@ -241,11 +251,7 @@ impl Hub {
     }
 
     /// Reads what zones newly offer and own; answers changes for the views of others.
-    fn take_in(
-        &self,
-        round: &mut Round,
-        spoke: &BTreeSet<ZoneName>,
-    ) -> BTreeMap<ZoneName, Vec<(Arc<str>, Option<bytes::Bytes>)>> {
+    fn take_in(&self, round: &mut Round, spoke: &BTreeSet<ZoneName>) -> BTreeMap<ZoneName, Changes> {
         let mut offers = BTreeMap::new();
         for zone in spoke {
             let Some(uplink) = self.uplink(zone) else {
@@ -257,14 +263,14 @@ impl Hub {
             };
             let held = uplink.exports.held();
             let before = round.exports.entry(zone.clone()).or_default();
-            let mut changes: Vec<(Arc<str>, Option<bytes::Bytes>)> =
+            let mut changes: Changes =
                 passed_on(zone, &held.items).map(|(key, payload)| (key, Some(payload))).collect();
             let removed = before.keys().filter(|key| !held.items.contains_key(*key));
             changes.extend(removed.map(|key| (format!("{PEER}{zone}/{key}").into(), None)));
             *before = BTreeMap::clone(&held.items);
             offers.insert(zone.clone(), changes);
             let owned = round.owned.entry(zone.clone()).or_default();
-            owned.1 = owned.0.read(item::OBJECT, uplink.report.held().items.iter());
+            owned.objects = owned.documents.read(item::OBJECT, uplink.report.held().items.iter());
         }
         offers
     }

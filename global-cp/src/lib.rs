@@ -101,7 +101,7 @@ pub async fn start(process: Process, options: Options) -> anyhow::Result<Running
     let serving = sync_grpc::serve(sync_listener, acceptor, routes.routes(), process.drain.token());
     process.tasks.spawn_fatal("sync", serving);
 
-    let addresses = if options.sync_address.is_empty() { vec![sync_addr.to_string()] } else { options.sync_address };
+    let addresses = control::serve::advertised(options.sync_address, sync_addr, "sync-address");
     let shared = Arc::new(Api {
         site: Site::Global,
         version: env!("CARGO_PKG_VERSION"),

@@ -124,7 +124,7 @@ pub async fn start(process: Process, options: Options) -> anyhow::Result<Running
         registry: registry.clone(),
         authorities: authorities.clone(),
         exports: exports.clone(),
-        peer_listen: peer_addr,
+        peer_address: options.peer_address.unwrap_or(peer_addr),
         installed,
     };
     tasks.spawn("programmer", until(end(), programmer.run()));
@@ -162,7 +162,7 @@ pub async fn start(process: Process, options: Options) -> anyhow::Result<Running
         authorities: authorities.clone(),
         registry: registry.clone(),
     };
-    let addresses = if options.sync_address.is_empty() { vec![sync_addr.to_string()] } else { options.sync_address };
+    let addresses = control::serve::advertised(options.sync_address, sync_addr, "sync-address");
     let bootstrap =
         bootstrap::Bootstrap { door: door.clone(), invitations: invitations.clone(), addresses: addresses.clone() };
     let mut routes = tonic::service::Routes::builder();

@@ -30,6 +30,9 @@ pub struct Options {
     /// Address on which the zone's gateways hand over connections of peer zones.
     #[arg(long, env = "WEFT_PEER_LISTEN", default_value = "127.0.0.1:5692", value_name = "ADDR")]
     pub peer_listen: SocketAddr,
+    /// Where the zone's gateways reach --peer-listen, IP:PORT; the listen address otherwise.
+    #[arg(long, env = "WEFT_PEER_ADDRESS", value_name = "ADDR")]
+    pub peer_address: Option<SocketAddr>,
     /// Region of the zone, for workloads that do not say theirs.
     #[arg(long, env = "WEFT_REGION", value_name = "NAME")]
     pub region: Option<String>,

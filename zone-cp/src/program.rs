@@ -65,7 +65,7 @@ pub struct Programmer {
     /// What we offer.
     pub exports: Exports,
     /// Where gateways hand over connections of peers.
-    pub peer_listen: SocketAddr,
+    pub peer_address: SocketAddr,
     /// What is programmed.
     pub installed: watch::Sender<Arc<Installed>>,
 }
@@ -134,7 +134,7 @@ impl Programmer {
             }
         }
         snapshot.own_trust = self.authorities.trust();
-        snapshot.zone_cp = Some(self.peer_listen);
+        snapshot.zone_cp = Some(self.peer_address);
         let snapshot = Arc::new(snapshot);
         let shape = shape(&snapshot);
         let resolve_again = documents_moved || shape != kept.shape || present.snapshot.is_none();

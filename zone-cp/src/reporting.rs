@@ -9,6 +9,8 @@ use api::kinds::Role;
 use api::report::{PolicyReport, ZoneReport, item};
 use bytes::Bytes;
 use control::documents::payload;
+use policy::Inbound;
+use policy::authorization::Authorization;
 use control::{Programmed, ZoneProgress};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,9 +137,15 @@ fn progress_of(
     proxies: &BTreeMap<Key, Proxy>,
 ) -> PolicyReport {
     let mut report = PolicyReport { revision, ..PolicyReport::default() };
+    // As proxies name the policy that refused a request.
+    let named = format!("{}/{}", key.namespace.clone().unwrap_or_default(), key.name);
+    let denies = key.kind == Authorization::KIND;
     for workload in reach {
         let (Some(proxy), Some(class)) = (proxies.get(workload), installed.views.get(workload)) else { continue };
         report.total += 1;
+        if let Some(said) = proxy.said.as_ref().filter(|_| denies) {
+            report.denied += said.denied.get(&named).copied().unwrap_or_default();
+        }
         let refused = proxy.progress.rejects.iter().find(|reject| class.documents_of(&reject.key).any(|of| of == key));
         if let Some(reject) = refused {
             if report.rejects.len() < REJECTS_MAX {

@@ -31,17 +31,6 @@ impl Invitations {
         self.change(|book| book.redeem(token, UnixTime::now()))
     }
 
-    /// Takes back what is unused for a subject that is gone.
-    pub fn revoke(&self, subject: &str) {
-        let revoked = self.change(|book| {
-            book.revoke_subject(subject, UnixTime::now());
-            Ok(())
-        });
-        if let Err(error) = revoked {
-            tracing::warn!(subject, %error, "unused tokens could not be taken back; they end by themselves");
-        }
-    }
-
     /// A refused change is not kept, a kept one is on disk.
     fn change<T>(&self, change: impl FnOnce(&mut TokenBook) -> Result<T, TokenError>) -> Result<T, TokenError> {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);

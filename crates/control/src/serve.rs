@@ -2,6 +2,7 @@
 
 use axum::Router;
 use process::Drain;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -19,4 +20,15 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain) -> std::
         ended = served => ended,
         () = too_long => Ok(()),
     }
+}
+
+/// Where others reach a listener: as an operator says, else where it listens. `flag` is the option that says it.
+pub fn advertised(given: Vec<String>, listens: SocketAddr, flag: &str) -> Vec<String> {
+    if !given.is_empty() {
+        return given;
+    }
+    if listens.ip().is_unspecified() {
+        tracing::warn!(%listens, "tokens will name an address nobody can reach; say the real one with --{flag}");
+    }
+    vec![listens.to_string()]
 }

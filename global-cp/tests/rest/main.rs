@@ -1,5 +1,7 @@
 //! The REST API over a socket: what is refused, what conflicts, what is listed, what is followed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 mod http;
 
 use clap::Parser;
