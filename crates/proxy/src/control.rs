@@ -19,7 +19,9 @@ const JOURNAL: &str = "config";
 
 /// Follows `config`, keeping the last good of it on disk. Items that cannot be run are refused one by one.
 pub fn follower(data: &Path) -> Result<Follower, JournalError> {
-    let follower = Follower::durable(&data.join(JOURNAL), Absence::Follow)?;
+    // Not synced: dozens of proxies on one host would queue for its disk at every change, and after a power cut their
+    // zone tells them anew.
+    let follower = Follower::kept(&data.join(JOURNAL), Absence::Follow)?;
     Ok(follower.accepting(|key, payload| compile::check(key, payload)))
 }
 

@@ -1,6 +1,6 @@
 //! What a program follows: the last good state, whoever publishes it and whether the line is up or not.
 
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Flush, Journal, JournalError};
 use process::clock::unix_ms;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,7 +103,17 @@ impl Follower {
 
     /// Begins with what `path` holds. Every transaction is written there, and synced, before it is acknowledged.
     pub fn durable(path: &Path, absence: Absence) -> Result<Self, JournalError> {
-        let (journal, replica) = Journal::open(path, absence)?;
+        Self::journaled(path, absence, Flush::Disk)
+    }
+
+    /// Like [`durable`](Self::durable) without waiting for the disk: it outlives the process but perhaps not a power
+    /// cut, after which an older state is held until the publisher is heard again.
+    pub fn kept(path: &Path, absence: Absence) -> Result<Self, JournalError> {
+        Self::journaled(path, absence, Flush::Kernel)
+    }
+
+    fn journaled(path: &Path, absence: Absence, flush: Flush) -> Result<Self, JournalError> {
+        let (journal, replica) = Journal::open(path, absence, flush)?;
         Ok(Self::of(replica, Some(journal)))
     }
 

@@ -74,11 +74,21 @@ pub(crate) struct Journal {
     debris: bool,
     /// Size after which the file is rewritten.
     rewrite_at: u64,
+    flush: Flush,
+}
+
+/// When a transaction counts as kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Flush {
+    /// When the disk has it: it outlives a power cut.
+    Disk,
+    /// When the kernel has it: it outlives the process, and the kernel writes it in its own time.
+    Kernel,
 }
 
 impl Journal {
     /// Opens or creates the file and replays it.
-    pub(crate) fn open(path: &Path, absence: Absence) -> Result<(Self, Replica), JournalError> {
+    pub(crate) fn open(path: &Path, absence: Absence, flush: Flush) -> Result<(Self, Replica), JournalError> {
         let failed = |action| move |source| JournalError::Io { path: path.to_owned(), action, source };
         let mut file = OpenOptions::new()
             .read(true)
@@ -104,14 +114,14 @@ impl Journal {
         }
         let replica = Replica::restore(absence, kept);
         let mut journal =
-            Self { path: path.to_owned(), file, end: end as u64, debris, rewrite_at: JOURNAL_REWRITE_MIN };
+            Self { path: path.to_owned(), file, end: end as u64, debris, rewrite_at: JOURNAL_REWRITE_MIN, flush };
         if end == 0 {
             journal.rewrite(&replica.kept())?;
         }
         Ok((journal, replica))
     }
 
-    /// Writes one transaction; returns when the disk has it.
+    /// Writes one transaction; returns when it counts as kept.
     pub(crate) fn append(&mut self, transaction: &Transaction) -> Result<(), JournalError> {
         let Transaction { upto, lineage, compared, set, removed, rejects } = transaction.clone();
         let delta = Delta { from: Cursor::default(), upto, lineage, compared, part: 0, last: true, set, removed };
@@ -191,7 +201,10 @@ impl Journal {
         }
         self.file.seek(SeekFrom::Start(self.end))?;
         self.file.write_all(bytes)?;
-        self.file.sync_data()
+        match self.flush {
+            Flush::Disk => self.file.sync_data(),
+            Flush::Kernel => Ok(()),
+        }
     }
 
     /// Puts another file under the journal, such as one that is always full.

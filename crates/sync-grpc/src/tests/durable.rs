@@ -99,11 +99,11 @@ async fn an_adoption_outlives_the_process() {
 
 #[test]
 fn a_grown_journal_is_rewritten_and_says_the_same() {
-    use crate::journal::Journal;
+    use crate::journal::{Flush, Journal};
     use sync::{Replica, Transaction};
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
-    let (mut journal, mut replica): (Journal, Replica) = Journal::open(&path, Absence::Keep).unwrap();
+    let (mut journal, mut replica): (Journal, Replica) = Journal::open(&path, Absence::Keep, Flush::Disk).unwrap();
     let mut largest = 0;
     for rev in 1..2000 {
         let transaction = Transaction {
@@ -122,7 +122,7 @@ fn a_grown_journal_is_rewritten_and_says_the_same() {
         largest = largest.max(std::fs::metadata(&path).unwrap().len());
     }
     assert!(largest < 2 * JOURNAL_REWRITE_MIN, "{largest}");
-    let (_, again) = Journal::open(&path, Absence::Keep).unwrap();
+    let (_, again) = Journal::open(&path, Absence::Keep, Flush::Disk).unwrap();
     assert_eq!(again.kept(), replica.kept());
     assert!(!folder.path().join("journal.new").exists());
 }
