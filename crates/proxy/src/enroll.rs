@@ -8,7 +8,7 @@ use api::{SpiffeId, ZoneName};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use identity::{
-    CertificateDer, Credentials, Expect, KeyPair, LiveCredentials, Token, TrustStore, UnixTime, client_config,
+    CertificateDer, Credentials, Expect, KeyPair, LiveCredentials, Token, TokenKind, TrustStore, UnixTime, client_config,
     client_config_pinned, renew_at, retry_after,
 };
 use rustls::ClientConfig;
@@ -56,8 +56,8 @@ pub enum EnrollError {
     /// The certificate ended while nobody renewed it.
     #[error("the certificate in the data folder has ended; make a new token and give it with --token-file")]
     Ended,
-    /// The file cannot be read.
-    #[error("cannot read the token in {path}: {text}")]
+    /// The file cannot be read, or holds something else.
+    #[error("cannot use the token in {path}: {text}")]
     Token {
         /// File.
         path: PathBuf,
@@ -106,6 +106,9 @@ async fn bootstrap(data: &Path, token_file: &Path, version: &str) -> Result<Enro
     let unreadable = |text: String| EnrollError::Token { path: token_file.to_owned(), text };
     let text = std::fs::read_to_string(token_file).map_err(|error| unreadable(error.to_string()))?;
     let token: Token = text.trim().parse().map_err(|error| unreadable(format!("{error}")))?;
+    if token.kind != TokenKind::Workload {
+        return Err(unreadable("a zone joins with it; a proxy takes one of `weft workload register`".into()));
+    }
     let key = KeyPair::generate().map_err(|error| EnrollError::Keep(error.to_string()))?;
     let csr = key.csr().map_err(|error| EnrollError::Keep(error.to_string()))?;
     let config = client_config_pinned(&token.pin, &token.server, &[b"h2"]);

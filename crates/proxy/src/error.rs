@@ -102,7 +102,7 @@ pub enum ConnectError {
         ms: u64,
     },
     /// TLS failed: wrong or unknown identity, or no TLS at all.
-    #[error("{address} failed the handshake as {server_name}: {source}")]
+    #[error("{address} failed the handshake as {server_name}: {}", verdict(source))]
     Handshake {
         /// Of the peer's proxy or of a gateway.
         address: std::net::SocketAddr,
@@ -111,6 +111,11 @@ pub enum ConnectError {
         /// The verifier's words.
         source: std::io::Error,
     },
+}
+
+/// The verifier's own sentence, where it ended the handshake: rustls only quotes it for debugging.
+fn verdict(source: &std::io::Error) -> String {
+    identity::VerifyError::of_io(source).map_or_else(|| source.to_string(), |error| error.to_string())
 }
 
 impl ConnectError {

@@ -227,6 +227,59 @@ async fn a_configuration_swap_drops_no_connection() {
 }
 
 #[tokio::test]
+async fn an_endpoint_with_another_identity_gets_no_request() {
+    let pair = Pair::with(1, allow_all()).await;
+    let impostor = Proxy::sidecar(&pair.trusts, "west", "other", "cart-1");
+    let ports = pair.apps[0].inbound(Protocol::Http);
+    impostor.apply(&Plan::default().own("west", "cart", ports, allow_all()).0);
+    pair.web.apply(&pair.plan().local("cart", "west", &[("cart-1", impostor.inbound, true)]).0);
+    let mut client = Client::to(pair.web.outbound).await;
+    let answer = client.get(CART, "/").await;
+    assert_eq!((answer.status(), answer.header("weft-reason")), (503, "IDENTITY_REFUSED"), "{}", answer.text);
+    assert_eq!(pair.apps[0].served.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_publisher_that_says_nothing_of_us_is_not_believed() {
+    let pair = Pair::with(1, allow_all()).await;
+    pair.web.apply(&Plan::default().0);
+    pair.carts[0].apply(&Plan::default().zone("west").0);
+    let mut client = Client::to(pair.web.outbound).await;
+    assert_eq!(client.get(CART, "/").await.status(), 200, "the last good configuration runs on");
+}
+
+#[tokio::test]
+async fn weights_split_between_services_and_an_empty_one_gives_its_share_away() {
+    let pair = Pair::with(1, allow_all()).await;
+    let mut rule = rule_to("cart");
+    let backend = |name, weight| api::config::Backend { service: service(name), port: 80, zone: None, weight };
+    rule.backends = vec![backend("cart", 1), backend("gone", 99)];
+    pair.web.apply(&pair.plan().outbound("cart", Protocol::Http, rule, &[]).local("gone", "west", &[]).0);
+    let mut client = Client::to(pair.web.outbound).await;
+    for _ in 0..20 {
+        let answer = client.get(CART, "/").await;
+        assert_eq!((answer.status(), answer.header("weft-reason")), (200, "SPLIT"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_request_ends_at_its_deadline_and_says_so() {
+    let pair = Pair::with(1, allow_all()).await;
+    let silent = tokio::net::TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let target = silent.local_addr().unwrap().port();
+    let ports = vec![api::config::InboundPort { port: 80, target, protocol: Protocol::Http }];
+    pair.carts[0].apply(&Plan::default().own("west", "cart", ports, allow_all()).0);
+    let mut rule = rule_to("cart");
+    rule.timeouts.request_ms = Some(300);
+    pair.web.apply(&pair.plan().outbound("cart", Protocol::Http, rule, &[]).0);
+    let mut client = Client::to(pair.web.outbound).await;
+    let sent = Instant::now();
+    let answer = client.get(CART, "/").await;
+    assert_eq!((answer.status(), answer.header("weft-reason")), (504, "REQUEST_TIMEOUT"), "{}", answer.text);
+    assert!(sent.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
 async fn a_withdrawn_trust_domain_cuts_its_live_connections() {
     let pair = Pair::with(1, allow_all()).await;
     let mut client = Client::to(pair.web.outbound).await;

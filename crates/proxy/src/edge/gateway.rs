@@ -22,9 +22,12 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// A connection without a byte in either direction; the proxies at its ends have shorter limits (Envoy's TCP proxy).
 const IDLE: Duration = Duration::from_secs(3600);
+/// While draining, a connection in which nothing moved for so long is closed; ours are asked by ping after 500 ms.
+const QUIET: Duration = Duration::from_millis(500);
 /// Workloads asked for one connection.
 const TRIES_MAX: usize = 3;
 /// Small reads: most of what passes before the relay is one ClientHello.
@@ -130,15 +133,15 @@ pub async fn serve(
     };
     let drain = worker.state.drain.clone();
     let ended = match leads {
-        Leads::Probe => probe::answer(stream, hello, tls, drain).await,
+        Leads::Probe => probe::answer(stream, hello, tls, drain.clone()).await,
         Leads::ZoneCp(address) => match timeout(GATEWAY_CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(zone_cp)) => relay(stream, zone_cp, &hello, &[]).await,
+            Ok(Ok(zone_cp)) => relay(stream, zone_cp, &hello, &[], &drain).await,
             _ => return edge.refuse("the zone control plane does not answer", peer, &name),
         },
         Leads::Workloads(workloads) => match connect(&edge, &workloads, &hello).await {
             Some((workload, first, _carried)) => {
                 edge.relayed.fetch_add(1, Ordering::Relaxed);
-                relay(stream, workload, &[], &first).await
+                relay(stream, workload, &[], &first, &drain).await
             }
             None => return edge.refuse("no workload answers", peer, &name),
         },
@@ -225,10 +228,16 @@ async fn first_answer(address: SocketAddr, hello: &[u8]) -> io::Result<(TcpStrea
     if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok((stream, first)) }
 }
 
-async fn relay(mut caller: TcpStream, mut workload: TcpStream, forth: &[u8], back: &[u8]) -> io::Result<()> {
+async fn relay(
+    mut caller: TcpStream,
+    mut workload: TcpStream,
+    forth: &[u8],
+    back: &[u8],
+    drain: &CancellationToken,
+) -> io::Result<()> {
     workload.write_all(forth).await?;
     caller.write_all(back).await?;
-    copy::both(caller, workload, IDLE).await.map(drop)
+    copy::leaving(caller, workload, IDLE, drain, QUIET).await.map(drop)
 }
 
 #[cfg(test)]

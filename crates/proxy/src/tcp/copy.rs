@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// First read of a wait; tells that bytes flow without holding [`RELAY_BYTES`].
 const PROBE_BYTES: usize = 2048;
@@ -31,16 +32,30 @@ where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
+    leaving(a, b, idle, &CancellationToken::new(), idle).await
+}
+
+/// As [`both`]; once `drain` is cancelled, the first pause of `quiet` ends it too. A pause is no proof that nothing was
+/// about to come, but proxies keep connections open for later, and never end one by themselves.
+pub async fn leaving<A, B>(a: A, b: B, idle: Duration, drain: &CancellationToken, quiet: Duration) -> io::Result<Copied>
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
     let (read_a, write_a) = tokio::io::split(a);
     let (read_b, write_b) = tokio::io::split(b);
     let moved = Moved::new();
     let copying = async { tokio::try_join!(one(read_a, write_b, &moved), one(read_b, write_a, &moved)) };
     tokio::pin!(copying);
     loop {
-        match timeout_at(moved.at() + idle, &mut copying).await {
-            Ok(done) => return done.map(|(forth, back)| Copied { forth, back }),
-            Err(_) if moved.at().elapsed() < idle => {}
-            Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved in either direction")),
+        let limit = if drain.is_cancelled() { quiet } else { idle };
+        tokio::select! {
+            done = timeout_at(moved.at() + limit, &mut copying) => match done {
+                Ok(done) => return done.map(|(forth, back)| Copied { forth, back }),
+                Err(_) if moved.at().elapsed() < limit => {}
+                Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved in either direction")),
+            },
+            () = drain.cancelled(), if !drain.is_cancelled() => {}
         }
     }
 }
@@ -196,6 +211,20 @@ mod tests {
         let (b, _server) = tokio::io::duplex(256);
         let error = both(a, b, Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_a_pause_only() {
+        let (mut client, a) = tokio::io::duplex(256);
+        let (b, mut server) = tokio::io::duplex(256);
+        let drain = CancellationToken::new();
+        let (draining, day) = (drain.clone(), Duration::from_secs(86_400));
+        let copying =
+            tokio::spawn(async move { leaving(a, b, day, &draining, Duration::from_millis(20)).await.unwrap_err() });
+        client.write_all(b"x").await.unwrap();
+        server.read_u8().await.unwrap();
+        drain.cancel();
+        assert_eq!(copying.await.unwrap().kind(), io::ErrorKind::TimedOut);
     }
 
     async fn both_send(a: tokio::io::DuplexStream, b: tokio::io::DuplexStream) -> io::Result<Copied> {
