@@ -1,6 +1,6 @@
 //! A TLS connection that knows its peer and when it was last heard.
 
-use crate::limits::ACCEPT_TIMEOUT;
+use crate::limits::SILENCE_MAX;
 use api::SpiffeId;
 use api::sync_v1::Open;
 use process::clock::unix_ms;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
@@ -60,8 +60,33 @@ pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     heard: Heard,
     peer: Option<Peer>,
-    /// Until the first bytes after the handshake: HTTP/2's own pings only begin after its preface.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// On the listener's side only.
+    patience: Option<Patience>,
+}
+
+/// Ends a connection over which nothing comes. The side that dialled pings, so a healthy one is never silent; that the
+/// other side only listens halves what an idle stream costs.
+struct Patience {
+    heard: Instant,
+    /// Looked at when it rings, not moved with every byte.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { heard: Instant::now(), alarm: Box::pin(sleep_until(Instant::now() + SILENCE_MAX)) }
+    }
+
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            let end = self.heard + SILENCE_MAX;
+            if end <= Instant::now() {
+                return true;
+            }
+            self.alarm.as_mut().reset(end);
+        }
+        false
+    }
 }
 
 impl Connection {
@@ -77,12 +102,7 @@ impl Connection {
         let identity = identity::peer_identity(stream.get_ref().1.peer_certificates());
         let (id, common_name) = identity.map(|identity| (Some(identity.id), identity.common_name)).unwrap_or_default();
         let peer = Peer { closing, ..Peer::new(id, common_name, addr) };
-        Self {
-            stream: stream.into(),
-            heard: peer.heard.clone(),
-            peer: Some(peer),
-            patience: Some(Box::pin(tokio::time::sleep(ACCEPT_TIMEOUT))),
-        }
+        Self { stream: stream.into(), heard: peer.heard.clone(), peer: Some(peer), patience: Some(Patience::new()) }
     }
 
     pub(crate) fn heard(&self) -> Heard {
@@ -104,11 +124,10 @@ impl AsyncRead for Connection {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.heard.now();
-            self.patience = None;
-        } else if polled.is_pending()
-            && let Some(patience) = &mut self.patience
-            && patience.as_mut().poll(cx).is_ready()
-        {
+            if let Some(patience) = &mut self.patience {
+                patience.heard = Instant::now();
+            }
+        } else if polled.is_pending() && self.patience.as_mut().is_some_and(|patience| patience.is_over(cx)) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled

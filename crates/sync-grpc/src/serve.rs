@@ -1,7 +1,7 @@
-//! A listener: TLS, who is there, HTTP/2 with pings, and then any gRPC services.
+//! A listener: TLS, who is there, HTTP/2, and then any gRPC services.
 
 use crate::io::Connection;
-use crate::limits::{ACCEPT_TIMEOUT, DRAIN_TIMEOUT, HANDSHAKES_MAX, PING_INTERVAL, PING_TIMEOUT, WINDOW_BYTES};
+use crate::limits::{ACCEPT_TIMEOUT, DRAIN_TIMEOUT, HANDSHAKES_MAX, WINDOW_BYTES};
 use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
@@ -33,8 +33,6 @@ pub async fn serve(
     let (connections, incoming) = mpsc::channel(1);
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(acceptor), connections, cancel.clone()));
     let server = Server::builder()
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .add_routes(routes)
