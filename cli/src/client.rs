@@ -33,7 +33,7 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// No answer in time.
-    #[error("{server} did not answer within {seconds} s ({method} {path})")]
+    #[error("{server} did not answer within {limit} ({method} {path})")]
     Timeout {
         /// Base URL.
         server: String,
@@ -42,7 +42,7 @@ pub enum ClientError {
         /// Of the request.
         path: String,
         /// Allowed.
-        seconds: u64,
+        limit: api::Span,
     },
     /// The connection broke, or what came is not HTTP.
     #[error("{server} broke off the answer to {method} {path}: {reason}")]
@@ -108,7 +108,7 @@ impl ClientError {
             Self::Broken { .. } | Self::Url { .. } => String::new(),
             Self::Problem(problem) => match problem.status {
                 401 => {
-                    "the token was not accepted; it is in admin.token of the control plane's data folder (--token-file)"
+                    "the token is in admin.token of the control plane's data folder; give that file with --token-file"
                         .into()
                 }
                 500 if !problem.request_id.is_empty() => format!("please report request {}", problem.request_id),
@@ -266,8 +266,8 @@ impl Client {
     }
 
     fn late(&self, method: &Method, path: &str) -> ClientError {
-        let (server, seconds) = (self.server.clone(), self.timeout.as_secs());
-        ClientError::Timeout { server, method: method.clone(), path: path.into(), seconds }
+        let (server, limit) = (self.server.clone(), api::Span(self.timeout));
+        ClientError::Timeout { server, method: method.clone(), path: path.into(), limit }
     }
 }
 

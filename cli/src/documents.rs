@@ -104,6 +104,9 @@ impl Document {
         let Some(problem) = error.problem().filter(|problem| !problem.diagnostics.is_empty()) else {
             let mut failure = Failure::from(error);
             failure.message = format!("{}: {}", self.title(), failure.message);
+            if failure.exit == Exit::Conflict {
+                failure.hint = "`weft diff` shows what differs; apply again without `revision` to overwrite it".into();
+            }
             return failure;
         };
         let mut diagnostics = problem.diagnostics.clone();

@@ -58,6 +58,21 @@ async fn of_zone(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses, with the reason, when a zone was asked for what only global answers.
+async fn of_global(client: &Client) -> Result<(), Failure> {
+    let meta = client.get("/meta").await?;
+    if let Some(zone) = meta["zone"].as_str() {
+        let server = client.server();
+        return Err(Failure::usage(format!(
+            "{server} is the control plane of zone {zone}, and this is asked of global"
+        ))
+        .hint(
+            "give --server and --token-file of the global control plane; with `weft dev`: eval \"$(weft dev env)\"",
+        ));
+    }
+    Ok(())
+}
+
 impl PlaceArgs {
     /// Mesh of one object.
     fn mesh(&self) -> &str {

@@ -1,7 +1,7 @@
 //! `weft zone`
 
 use super::confirm::confirm;
-use super::status;
+use super::{of_global, status};
 use crate::args::ZoneCommand;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -11,6 +11,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs it.
 pub async fn run(client: &Client, command: ZoneCommand) -> Result<Exit, Failure> {
+    if !matches!(command, ZoneCommand::Adopt { .. }) {
+        of_global(client).await?;
+    }
     match command {
         ZoneCommand::Create { name, region } => {
             let created = client.post("/zones", &json!({"name": name, "region": region})).await;

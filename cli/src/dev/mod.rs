@@ -173,21 +173,7 @@ fn absolute(path: &Path) -> PathBuf {
 
 async fn up(state: &StateArgs, file: &Path, foreground: bool) -> Result<Exit, Failure> {
     let folder = state.folder(Some(file))?;
-    // An interrupted start ends what it started.
-    let started = tokio::select! {
-        started = up::up(file, &folder, foreground) => started,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted")),
-    };
-    let state = match started {
-        Ok(state) => state,
-        Err(failure) if failure.exit == Exit::Conflict || failure.exit == Exit::NotFound => return Err(failure),
-        Err(failure) => {
-            if let Some(state) = DevState::load(&folder)? {
-                process::end(&state.processes).await?;
-            }
-            return Err(failure);
-        }
-    };
+    let state = up::up(file, &folder, foreground).await?;
     for process in &state.processes {
         if let (Role::Global | Role::ZoneCp, Some(api)) = (process.role, process.address("api")) {
             let token = up::token_file(process).unwrap_or_default();
@@ -196,7 +182,7 @@ async fn up(state: &StateArgs, file: &Path, foreground: bool) -> Result<Exit, Fa
     }
     if foreground {
         eprintln!("Ctrl-C ends everything");
-        let _ = tokio::signal::ctrl_c().await;
+        up::interrupted().await;
         return down(&folder, false).await;
     }
     eprintln!("next: eval \"$(weft dev env)\" && weft status    weft dev down");

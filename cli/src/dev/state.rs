@@ -172,7 +172,8 @@ impl DevState {
         let next = path.with_extension("json.next");
         let mut file = File::create(&next).map_err(fail)?;
         let text = serde_json::to_vec_pretty(self).expect("a state has only text keys");
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(fail)?;
+        // Not synced to disk: after a power cut nothing of it runs any more.
+        file.write_all(&text).map_err(fail)?;
         std::fs::rename(&next, &path).map_err(fail)
     }
 

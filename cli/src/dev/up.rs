@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a control plane may take to answer.
 const READY_WAIT: Duration = Duration::from_secs(20);
@@ -43,11 +44,26 @@ pub async fn up(file: &Path, folder: &Folder, tied: bool) -> Result<DevState, Fa
     process::preflight(folder, &all)?;
 
     let mut run = Up { topology: &topology, folder, state, tied, progress: Progress::start() };
-    let done = run.everything(global, zones).await;
-    // Also after a failure: what was started must be found by `weft dev down`.
+    // What was started is in `dev.json` at any time, so that `weft dev down` finds it however this ends.
     run.state.save(folder)?;
-    done?;
+    let done = tokio::select! {
+        done = run.everything(global, zones) => done,
+        () = interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+    };
+    if let Err(failure) = done {
+        process::end(&run.state.processes).await?;
+        return Err(failure);
+    }
     Ok(run.state)
+}
+
+/// Returns on Ctrl-C, or when somebody wants this process to end.
+pub async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 struct Up<'a> {
@@ -85,7 +101,6 @@ impl Up<'_> {
             self.progress.line(zone.zone.as_str(), text);
         }
         self.apply(&global, &zones).await?;
-        self.state.save(self.folder)?;
         for zone in &zones {
             let client = self.client(&zone.control).await?;
             self.settled(&client, zone).await?;
@@ -97,7 +112,7 @@ impl Up<'_> {
     fn start(&mut self, mut process: Process) -> Result<(), Failure> {
         process::start(&mut process, &self.state.programs, self.tied)?;
         self.state.put(process);
-        Ok(())
+        self.state.save(self.folder)
     }
 
     async fn client(&self, process: &Process) -> Result<Client, Failure> {

@@ -1,7 +1,7 @@
 //! Global is dead. Calls go on, failover goes on, a zone control plane restarts from its own copy, and a new workload
 //! gets its identity and its traffic.
 
-use super::{CART, RATE, WEB, fire, lose_all};
+use super::{CART, END_WAIT, RATE, WEB, fire, lose_all};
 use crate::load::{Aim, Load, Summary};
 use crate::mesh::Mesh;
 use crate::row::Row;
@@ -9,6 +9,8 @@ use anyhow::Result;
 use std::time::Duration;
 
 const CONTROL: &str = "west/cp";
+/// Requests at least, from before the restart to after it.
+const REQUESTS: usize = 400;
 const NEWCOMER_WAIT: Duration = Duration::from_secs(20);
 
 pub async fn run(mesh: &Mesh, row: &mut Row) -> Result<()> {
@@ -33,6 +35,7 @@ async fn observe(mesh: &Mesh, row: &mut Row, policies: usize) -> Result<()> {
     let control = mesh.control(CONTROL).await?;
     let held = control.get("/replica").await?["objects"].as_array().map_or(0, Vec::len);
     mesh.at_rest().await?;
+    load.until("the load went on", END_WAIT, |shots| shots.len() >= REQUESTS).await?;
     let restart = Summary::of(&load.stop().await);
     row.figure("failedDuringRestart", restart.failed as f64);
     row.saw(format!("west's control plane killed and restarted: {held} documents from its own copy; {restart}"));

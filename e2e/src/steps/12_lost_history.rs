@@ -1,7 +1,7 @@
 //! Global comes back with nothing. Zones recognise that, keep what they hold, and say so; global gets its policy back
 //! from one of them.
 
-use super::{CART, RATE, WEB};
+use super::{CART, END_WAIT, RATE, WEB};
 use crate::load::{Aim, Load, Summary};
 use crate::mesh::{Mesh, document};
 use crate::row::Row;
@@ -10,6 +10,8 @@ use cli::dev::up::token_file;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Requests at least, from before the loss to after the restore.
+const REQUESTS: usize = 1_000;
 const NOTICED: Duration = Duration::from_secs(20);
 const RESTORED: Duration = Duration::from_secs(30);
 const POLICY: &str = "/resources/timeouts/default/shop/worth-keeping";
@@ -21,6 +23,7 @@ pub async fn run(mesh: &Mesh, row: &mut Row) -> Result<()> {
     mesh.kill("global").await?;
     mesh.weft(&["dev", "start", "--empty-store", "global"]).await?;
     let seen = observe(mesh, row).await;
+    load.until("the load went on", END_WAIT, |shots| shots.len() >= REQUESTS).await?;
     let summary = Summary::of(&load.stop().await);
     row.figure("requests", summary.total as f64);
     row.figure("failed", summary.failed as f64);
