@@ -147,7 +147,7 @@ async fn restore(State(desk): State<Desk>, sent: Body) -> Answer<Json<Value>> {
 impl Desk {
     async fn present(&self, zone: &ZoneName) -> Answer<Object> {
         let found = self.api.store.get(&key_of_zone(zone)).await?;
-        found.ok_or_else(|| Refused::not_found(format!("there is no zone `{zone}`; POST /api/v1/zones creates one")))
+        found.ok_or_else(|| Refused::not_found(format!("there is no zone `{zone}`; create it first")))
     }
 
     fn invite(&self, zone: &ZoneName) -> Answer<Value> {

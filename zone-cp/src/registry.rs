@@ -19,8 +19,9 @@ use tracing::{info, warn};
 pub const RESTART_GRACE: Duration = Duration::from_secs(5);
 /// A proxy that is asked to reconnect (its class has changed) stays ready meanwhile.
 const MOVE_GRACE: Duration = Duration::from_secs(3);
-/// Changes of readiness are written down this much later, together with others.
-const WRITE_DELAY: Duration = Duration::from_secs(1);
+/// Changes of readiness are written down this much later, together with others. Whoever kills us within it restarts us
+/// with workloads taken for unready, whose traffic goes elsewhere until they have reported.
+const WRITE_DELAY: Duration = Duration::from_millis(100);
 /// Channel on which a proxy follows what it runs.
 pub const CONFIG: &str = "config";
 /// Channel on which a proxy publishes how it is.
@@ -214,6 +215,7 @@ impl Registry {
     /// Ends assumptions in time and writes readiness down.
     pub async fn run(self) {
         let mut ready = self.ready_changed();
+        let mut written = None;
         loop {
             let soonest = self.state().assumed.values().min().copied();
             let expire = async {
@@ -234,20 +236,27 @@ impl Registry {
                     }
                     tokio::time::sleep(WRITE_DELAY).await;
                     ready.mark_unchanged();
-                    self.write();
+                    self.write(&mut written);
                 }
             }
         }
     }
 
-    fn write(&self) {
+    /// Most changes are of load and round trips: then there is nothing to write.
+    fn write(&self, written: &mut Option<BTreeSet<Key>>) {
         let ready: BTreeSet<Key> = {
             let state = self.state();
             state.proxies.keys().chain(state.assumed.keys()).filter(|key| state.is_ready(key)).cloned().collect()
         };
+        if written.as_ref() == Some(&ready) {
+            return;
+        }
         let bytes = control::documents::payload(&ready);
-        if let Err(error) = process::write_atomic(&self.shared.file, &bytes, 0o600) {
-            warn!(%error, "readiness is not written down; a restart will take proxies for unready until they report");
+        match process::write_atomic(&self.shared.file, &bytes, 0o600) {
+            Ok(()) => *written = Some(ready),
+            Err(error) => {
+                warn!(%error, "readiness is not written down; a restart will take proxies for unready until they report");
+            }
         }
     }
 

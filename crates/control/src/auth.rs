@@ -122,7 +122,7 @@ impl Auth {
             };
         }
         let Some(session) = cookie(headers) else {
-            return Err(Refused::unauthenticated("send `Authorization: Bearer TOKEN`, or log in"));
+            return Err(Refused::unauthenticated("no token was sent; send `Authorization: Bearer TOKEN`, or log in"));
         };
         if self.book().sessions.get(&hash(session)).is_none_or(|until| *until <= now_ms) {
             return Err(Refused::unauthenticated("the session has ended; log in again"));

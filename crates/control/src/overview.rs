@@ -3,7 +3,7 @@
 
 use crate::auth::{hex, random};
 use crate::stream::event;
-use api::health::{Event, Overview};
+use api::health::{Event, LinkState, Overview, Status};
 use bytes::Bytes;
 use insight::{Memory, Observed, fold};
 use process::clock::unix_ms;
@@ -16,11 +16,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// Two folds are at least this far apart, so a page gets at most two deltas a second.
 const FOLD_MIN: Duration = Duration::from_millis(500);
-/// Between two folds while somebody looks, or until a change has settled: verdicts age.
+/// Between two folds while somebody looks.
 const TICK: Duration = Duration::from_secs(1);
-/// A change is settled when verdicts cannot move any more without another change: hysteresis takes five
-/// observations to believe a recovery, and a silent link expires within 15 s.
-const SETTLED_AFTER: Duration = Duration::from_secs(20);
+/// Between two folds while nobody looks and something is not well, or has just changed: verdicts need observations.
+const OBSERVE: Duration = Duration::from_millis(insight::OBSERVE_MS);
+/// A change is looked at once more after this, because a bad observation counts only when it is repeated.
+const SETTLED_AFTER: Duration = Duration::from_millis(insight::OBSERVE_MS * 3 / 2);
 /// Deltas kept for readers that are behind; whoever is further behind gets a snapshot.
 const RING: usize = 32;
 
@@ -116,27 +117,41 @@ impl Board {
         Looking { board: self.clone(), deltas }
     }
 
-    /// Folds as things change until `end`; then every subscriber is told goodbye.
+    /// Folds as things change until `end`; then every subscriber is told goodbye. While all is well and nobody looks,
+    /// nothing happens at all.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let mut end = std::pin::pin!(end);
-        let mut settled = Instant::now() + SETTLED_AFTER;
         // Whoever is there needs a moment to say so; until then everybody looks lost.
         let first = Instant::now() + TICK;
+        let mut settled = first;
         loop {
             let last = self.state().folded_at;
             let soonest = last.map_or(first, |at| at + FOLD_MIN);
-            let ticking = self.is_watched() || Instant::now() < settled;
+            let pause = if self.is_watched() { Some(TICK) } else { self.is_unsettled(settled).then_some(OBSERVE) };
+            let tick = async {
+                match pause {
+                    Some(pause) => sleep_until(last.map_or(first, |at| at + pause)).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = &mut end => break,
                 () = self.shared.changed.notified() => {
-                    settled = Instant::now() + SETTLED_AFTER;
                     sleep_until(soonest).await;
+                    settled = Instant::now() + SETTLED_AFTER;
                 }
-                () = sleep_until(last.map_or(soonest, |at| at + TICK)), if ticking => {}
+                () = tick => {}
             }
             self.fold();
         }
         self.state().deltas = None;
+    }
+
+    /// Whether the page may change though nothing else does: something is not well, or was not a moment ago.
+    fn is_unsettled(&self, settled: Instant) -> bool {
+        let page = self.state().page.clone();
+        let unwell = page.zones.iter().any(|zone| zone.status != Status::Healthy && zone.seen_ms.is_some());
+        Instant::now() < settled || unwell || page.links.iter().any(|link| link.state == LinkState::Down)
     }
 
     fn is_watched(&self) -> bool {
@@ -264,7 +279,7 @@ fn rows<T: serde::Serialize + PartialEq>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::health::{Status, ZoneView};
+    use api::health::ZoneView;
 
     fn zone(name: &str, rps: f64) -> ZoneView {
         serde_json::from_value(json!({

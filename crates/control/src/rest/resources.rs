@@ -387,7 +387,7 @@ fn check_expectation(key: &Key, present: Option<&Object>, expect: &Expect, api: 
         return Ok(());
     }
     let detail = match revision {
-        Some(revision) => format!("it is at revision {revision} now; take `current`, change it and write again"),
+        Some(revision) => format!("somebody changed it, and it is at revision {revision} now; read it again, change that and write"),
         None => "it does not exist any more; write it without a revision to make it anew".into(),
     };
     Err(Refused::conflict(detail, present.map(|present| shown(api, key, present))))
@@ -395,7 +395,7 @@ fn check_expectation(key: &Key, present: Option<&Object>, expect: &Expect, api: 
 
 async fn conflict(api: &Shared, key: &Key) -> Refused {
     let current = api.store.get(key).await.ok().flatten().map(|object| shown(api, key, &object));
-    Refused::conflict("somebody else wrote it just now; take `current`, change it and write again", current)
+    Refused::conflict("somebody else wrote it just now; read it again, change that and write", current)
 }
 
 /// Whether a write would change nothing.
