@@ -59,7 +59,7 @@ async fn perform(options: Options) -> Result<bool> {
     if options.keep {
         let kept = if options.state.is_some() { state } else { folder.keep() };
         eprintln!("the mesh still runs; end it with: weft dev down --state {}", kept.display());
-    } else {
+    } else if mesh.state().is_ok() {
         eprintln!("ending everything ...");
         mesh.down().await?;
         if options.check && !passed && options.state.is_none() {
