@@ -31,18 +31,26 @@ async fn without_global_zones_restart_register_and_fail_over() {
     mesh.lose("global").await;
 
     let mut load = mesh.load("west/web-1", CART, RATE);
-    load.more(50).await;
+    load.more(2 * RATE as usize).await;
+    let restart = load.now();
     mesh.lose("west/cp").await;
     load.more(50).await;
     mesh.restore("west/cp").await;
     mesh.converged().await;
     assert_eq!(documents(&mesh.control("west")).await, held, "it starts from its own copy");
 
+    let added = load.now();
     let newcomer = mesh.add("west", "cart").await;
     load.until("the newcomer answers", |seen| seen.workloads().contains_key(newcomer.as_str())).await;
     let seen = load.stop().await;
     assert_eq!(seen.failed(), (0, String::new()), "of {}", seen.total());
-    assert_eq!(seen.zone("west"), seen.total());
+    let strays = seen.0.iter().filter(|shot| shot.answer.zone != "west").map(|shot| shot.at.as_millis());
+    assert_eq!(
+        seen.zone("west"),
+        seen.total(),
+        "restart at {restart:?}, added at {added:?}, elsewhere at {:?}",
+        strays.collect::<Vec<_>>()
+    );
     mesh.converged().await;
     lose_all_and_return(&mut mesh).await;
 }
