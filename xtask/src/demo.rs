@@ -4,12 +4,18 @@ use crate::{cargo, run, web};
 use anyhow::Result;
 use std::path::PathBuf;
 
+/// Data and logs of a demo that stays up.
+const STATE: &str = ".weft-dev/demo";
+
 /// Whether every step passed, or the demo ended well.
 pub fn run(check: bool, json: Option<PathBuf>, steps: &[u8]) -> Result<bool> {
     let folder = prepare()?;
     let mut flags: Vec<String> = Vec::new();
     if check {
         flags.push("--check".into());
+    } else {
+        // Where README's tour looks for it.
+        flags.extend(["--state".into(), STATE.into()]);
     }
     if let Some(file) = json {
         flags.extend(["--json".into(), file.display().to_string()]);
