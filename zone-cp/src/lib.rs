@@ -111,7 +111,7 @@ pub async fn start(process: Process, options: Options) -> anyhow::Result<Running
     tasks.spawn("world", until(end(), world::follow(policy.clone(), cache.clone(), world, objects)));
 
     let exports = Exports::new(cache.now().history);
-    let peers = Peers::new(membership.clone());
+    let peers = Peers::new(membership.clone(), data.path());
     tasks.spawn("peers", peers.clone().run(seen.clone(), process.drain.token()));
     let installed = watch::Sender::new(Arc::<Installed>::default());
     let programmed = watch::Sender::new(Arc::<Programmed>::default());

@@ -62,7 +62,7 @@ impl Sight {
             report: Some(self.report.borrow().clone()),
             exports: Vec::new(),
         };
-        let book = self.peers.book().borrow().clone();
+        let book = self.peers.book().borrow().clone().unwrap_or_default();
         let others = book.iter().filter(|(zone, _)| **zone != self.zone).map(|(zone, peer)| ZoneObserved {
             name: zone.clone(),
             spec: specs.get(zone).cloned().unwrap_or_default(),

@@ -16,12 +16,13 @@ use identity::Expect;
 use resolve::PeerZone;
 use rustls::pki_types::ServerName;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sync_grpc::{Absence, Admit, Channels, Dial, Follower, Link, Peer, Refusal, Session, TlsFor};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Channel of what a zone offers.
 pub const EXPORTS: &str = "exports";
@@ -40,7 +41,10 @@ struct Shared {
     membership: Membership,
     roads: Mutex<BTreeMap<ZoneName, Road>>,
     heard: Notify,
-    book: watch::Sender<Arc<PeerBook>>,
+    /// Copies of what zones said straight, so that a restart without global and peers begins with the newest known.
+    directory: PathBuf,
+    /// `None` until what is known was read once: nobody may take "not read yet" for "gone".
+    book: watch::Sender<Option<Arc<PeerBook>>>,
 }
 
 struct Road {
@@ -51,18 +55,23 @@ struct Road {
 
 impl Peers {
     /// Knows nobody yet.
-    pub fn new(membership: Membership) -> Self {
+    pub fn new(membership: Membership, data: &Path) -> Self {
+        let directory = data.join("peers");
+        if let Err(error) = std::fs::create_dir_all(&directory) {
+            warn!(%error, "what peers say straight is not kept on disk");
+        }
         let shared = Shared {
+            directory,
             membership,
             roads: Mutex::default(),
             heard: Notify::new(),
-            book: watch::Sender::new(Arc::default()),
+            book: watch::Sender::new(None),
         };
         Self { shared: Arc::new(shared) }
     }
 
     /// What other zones offer.
-    pub fn book(&self) -> watch::Receiver<Arc<PeerBook>> {
+    pub fn book(&self) -> watch::Receiver<Option<Arc<PeerBook>>> {
         self.shared.book.subscribe()
     }
 
@@ -97,8 +106,11 @@ impl Peers {
             let mut roads = self.roads();
             roads.retain(|zone, road| {
                 let stays = known.contains(zone);
+                // Before anything is known, nobody is gone.
+                let stays = stays || !world.is_complete();
                 if !stays {
                     road.cancel.cancel();
+                    let _ = std::fs::remove_file(self.shared.directory.join(zone.as_str()));
                 }
                 stays
             });
@@ -106,29 +118,37 @@ impl Peers {
         let nothing = Items::new();
         for zone in &known {
             let through_global = passed_on.get(zone).unwrap_or(&nothing);
-            let straight = self.roads().get(zone).map(|road| road.straight.held());
-            let newest = match &straight {
-                Some(held) if revision(&held.items) >= revision(through_global) => &*held.items,
-                _ => through_global,
-            };
-            let peer = peer(zone, newest);
+            let mut peer = self.newest(zone, through_global);
             let addresses = addresses(&peer);
-            if !addresses.is_empty() {
-                self.reach(zone, addresses, cancel);
+            if !addresses.is_empty() && self.reach(zone, addresses, cancel) {
+                // A new road begins with the copy on disk, which may be the newer one.
+                peer = self.newest(zone, through_global);
             }
             book.insert(zone.clone(), peer);
         }
+        if !world.is_complete() {
+            return;
+        }
         self.shared.book.send_if_modified(|present| {
-            let differs = **present != book;
+            let differs = present.as_deref() != Some(&book);
             if differs {
-                *present = Arc::new(book);
+                *present = Some(Arc::new(book));
             }
             differs
         });
     }
 
-    /// Dials a zone through its gateways, or tells the dialler their present addresses.
-    fn reach(&self, zone: &ZoneName, addresses: Vec<String>, cancel: &CancellationToken) {
+    /// What the newer of both roads says.
+    fn newest(&self, zone: &ZoneName, through_global: &Items) -> PeerZone {
+        let straight = self.roads().get(zone).map(|road| road.straight.held());
+        match &straight {
+            Some(held) if revision(&held.items) >= revision(through_global) => peer(zone, &held.items),
+            _ => peer(zone, through_global),
+        }
+    }
+
+    /// Dials a zone through its gateways, or tells the dialler their present addresses. Says whether the road is new.
+    fn reach(&self, zone: &ZoneName, addresses: Vec<String>, cancel: &CancellationToken) -> bool {
         let mut roads = self.roads();
         if let Some(road) = roads.get(zone) {
             road.addresses.send_if_modified(|present| {
@@ -138,11 +158,10 @@ impl Peers {
                 }
                 differs
             });
-            return;
+            return false;
         }
         let of = zone.clone();
-        let straight =
-            Follower::memory(Absence::Follow).accepting(move |key, payload| control::claims::export(&of, key, payload));
+        let straight = self.copy(zone).accepting(move |key, payload| control::claims::export(&of, key, payload));
         let (addresses, cancel) = (watch::Sender::new(addresses), cancel.child_token());
         let dial = Dial {
             addresses: addresses.subscribe(),
@@ -155,6 +174,15 @@ impl Peers {
         tokio::spawn(sync_grpc::dial(dial, channels, progress, cancel.clone()));
         tokio::spawn(cancel.clone().run_until_cancelled_owned(listen(self.clone(), straight.clone())));
         roads.insert(zone.clone(), Road { straight, addresses, cancel });
+        true
+    }
+
+    fn copy(&self, zone: &ZoneName) -> Follower {
+        let kept = Follower::durable(&self.shared.directory.join(zone.as_str()), Absence::Follow);
+        kept.unwrap_or_else(|error| {
+            warn!(%zone, %error, "what the zone says straight is not kept on disk");
+            Follower::memory(Absence::Follow)
+        })
     }
 
     fn tls(&self, zone: &ZoneName) -> TlsFor {

@@ -57,7 +57,7 @@ pub struct Programmer {
     /// What is known.
     pub world: watch::Receiver<Arc<World>>,
     /// Other zones.
-    pub peers: watch::Receiver<Arc<PeerBook>>,
+    pub peers: watch::Receiver<Option<Arc<PeerBook>>>,
     /// Proxies.
     pub registry: Registry,
     /// Trust.
@@ -90,11 +90,13 @@ impl Programmer {
         let mut documents_moved = true;
         loop {
             let world = self.world.borrow_and_update().clone();
-            self.peers.mark_unchanged();
+            let peers = self.peers.borrow_and_update().clone();
             ready.mark_unchanged();
             authorities.mark_unchanged();
-            if world.is_complete() {
-                self.round(&mut kept, &world, documents_moved);
+            // Before both are known nothing is programmed: "not read yet" must not look like "gone".
+            let known = peers.filter(|_| world.is_complete());
+            if let Some(peers) = &known {
+                self.round(&mut kept, &world, peers, documents_moved);
             }
             documents_moved = tokio::select! {
                 changed = self.world.changed() => match changed { Ok(()) => true, Err(_) => return },
@@ -103,11 +105,11 @@ impl Programmer {
                 changed = ready.changed() => match changed { Ok(()) => false, Err(_) => return },
             } || self.world.has_changed().unwrap_or(true)
                 || authorities.has_changed().unwrap_or(true)
-                || !world.is_complete();
+                || known.is_none();
         }
     }
 
-    fn round(&self, kept: &mut Kept, world: &World, documents_moved: bool) {
+    fn round(&self, kept: &mut Kept, world: &World, peers: &PeerBook, documents_moved: bool) {
         let present = self.installed.borrow().clone();
         let mut refused = present.refused.clone();
         let mut snapshot = match &present.snapshot {
@@ -127,7 +129,7 @@ impl Programmer {
             entry.ready = self.registry.is_ready(key);
             entry.load = self.registry.load(key);
         }
-        snapshot.peers = PeerBook::clone(&self.peers.borrow());
+        snapshot.peers = peers.clone();
         for (zone, probe) in self.registry.probes() {
             if let Some(peer) = snapshot.peers.get_mut(&zone) {
                 peer.rtt_us = probe.rtt_us;

@@ -40,6 +40,17 @@ async fn capacity_crosses_zones_with_and_without_global() {
     web.item(FROM_EAST, ready(0)).await;
     say(&cart.report, true);
     web.item(FROM_EAST, ready(1)).await;
+
+    // Restarted without global, the zone begins with the newest it was told, by whichever road.
+    say(&cart.report, false);
+    web.item(FROM_EAST, ready(0)).await;
+    web.end();
+    west.running.stop().await;
+    let west = zone(&folder.path().join("west"), None).await;
+    let token = register(&west, "web-2", crate::scene::web()).await;
+    let web = proxy(&west, &token, |_| Ok(())).await;
+    let first = web.item(FROM_EAST, |_| true).await;
+    assert!(ready(0)(&first), "{first}");
     web.end();
     cart.end();
 }
