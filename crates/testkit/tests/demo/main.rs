@@ -1,5 +1,7 @@
 //! The steps of the demo, in one process: what each of them claims, without its figures.
 
+#![allow(clippy::unwrap_used)] // All of it is test.
+
 mod absence;
 mod losses;
 mod routes;
