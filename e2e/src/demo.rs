@@ -40,20 +40,20 @@ pub async fn check(mesh: &Mesh, only: &[u8], json: Option<&Path>) -> Result<bool
     }
     println!("\n{:-<80}", "");
     rows.iter().for_each(|row| print!("{}", row.text()));
-    let failed = rows.iter().filter(|row| !row.passed()).count();
+    let count = |verdict: &str| rows.iter().filter(|row| row.verdict() == verdict).count();
+    let (passed, failed) = (count("passed"), count("failed"));
     if let Some(path) = json {
         let steps: Vec<_> = rows
             .iter()
             .map(|row| {
-                let verdict = if row.passed() { "passed" } else { "failed" };
+                let verdict = row.verdict();
                 json!({"name": row.step, "figures": row.figures, "verdict": verdict, "seen": row.seen, "wrong": row.wrong, "seconds": row.seconds})
             })
             .collect();
-        let text =
-            serde_json::to_string_pretty(&json!({"steps": steps, "passed": rows.len() - failed, "failed": failed}))?;
+        let text = serde_json::to_string_pretty(&json!({"steps": steps, "passed": passed, "failed": failed}))?;
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
-    println!("{} passed, {failed} failed", rows.len() - failed);
+    println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
 }
 

@@ -22,6 +22,7 @@ const LIMITS: &[(Role, f64, f64)] = &[
 /// Measures a mesh without load.
 pub async fn measure(mesh: &Mesh) -> Result<Row> {
     let mut row = Row::new("at rest: CPU and memory by role");
+    row.measured = true;
     let since = Instant::now();
     mesh.at_rest().await?;
     let processes = mesh.state()?.processes;

@@ -15,6 +15,8 @@ pub struct Row {
     pub figures: BTreeMap<String, f64>,
     /// What did not hold; empty: passed.
     pub wrong: Vec<String>,
+    /// Figures of this machine at this moment: shown with their limits, and not counted.
+    pub measured: bool,
     /// How long it took.
     pub seconds: f64,
 }
@@ -47,9 +49,22 @@ impl Row {
         self.wrong.is_empty()
     }
 
+    /// In one word: `passed`, `failed` or `measured`.
+    pub fn verdict(&self) -> &'static str {
+        match (self.measured, self.passed()) {
+            (true, _) => "measured",
+            (false, true) => "passed",
+            (false, false) => "failed",
+        }
+    }
+
     /// Lines for people.
     pub fn text(&self) -> String {
-        let mark = if self.passed() { "ok  " } else { "FAIL" };
+        let mark = match self.verdict() {
+            "passed" => "ok  ",
+            "failed" => "FAIL",
+            _ => "    ",
+        };
         let mut text = format!("{mark}  {:<62} {:6.1} s\n", self.step, self.seconds);
         for line in &self.seen {
             text.push_str(&format!("          {line}\n"));
