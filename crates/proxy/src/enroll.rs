@@ -8,8 +8,8 @@ use api::{SpiffeId, ZoneName};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use identity::{
-    CertificateDer, Credentials, Expect, KeyPair, LiveCredentials, Token, TokenKind, TrustStore, UnixTime, client_config,
-    client_config_pinned, renew_at, retry_after,
+    CertificateDer, Credentials, Expect, KeyPair, LiveCredentials, Token, TokenKind, TrustStore, UnixTime,
+    client_config, client_config_pinned, renew_at, retry_after,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -63,6 +63,14 @@ pub enum EnrollError {
         path: PathBuf,
         /// Why.
         text: String,
+    },
+    /// Somebody else answers there: nothing was sent.
+    #[error("{address} is not the control plane that made this token: {why}")]
+    Stranger {
+        /// Where.
+        address: String,
+        /// The verifier's sentence.
+        why: identity::VerifyError,
     },
     /// The control plane said no.
     #[error("the zone control plane refused the token: {0}")]
@@ -129,6 +137,9 @@ async fn bootstrap(data: &Path, token_file: &Path, version: &str) -> Result<Enro
             match timeout(ATTEMPT, calling).await {
                 Ok(Ok(answer)) => break 'answered answer.into_inner(),
                 Ok(Err(Call::Refused(text))) => return Err(EnrollError::Refused(text)),
+                Ok(Err(Call::Stranger(why))) => {
+                    return Err(EnrollError::Stranger { address: address.clone(), why });
+                }
                 Ok(Err(Call::Unreachable(text))) if text != said => {
                     tracing::warn!(
                         address,
@@ -236,6 +247,7 @@ async fn renew_once(address: &str, config: Arc<ClientConfig>, name: &str) -> Res
     let csr = key.csr().map_err(|error| error.to_string())?;
     let words = |call: Call| match call {
         Call::Refused(text) | Call::Unreachable(text) => text,
+        Call::Stranger(why) => why.to_string(),
     };
     let channel = channel(address, config, name).await.map_err(words)?;
     let answer = WorkloadsClient::new(channel)
@@ -252,6 +264,8 @@ fn certificates(der: Vec<Bytes>) -> Vec<CertificateDer<'static>> {
 
 enum Call {
     Refused(String),
+    /// The other end is not who was expected.
+    Stranger(identity::VerifyError),
     Unreachable(String),
 }
 
@@ -273,7 +287,11 @@ async fn channel(address: &str, config: Arc<ClientConfig>, name: &str) -> Result
     let tcp = TcpStream::connect(address).await.map_err(|error| unreachable(format!("{address}: {error}")))?;
     let name = ServerName::try_from(name.to_owned()).map_err(|error| unreachable(error.to_string()))?;
     let tls = TlsConnector::from(config).connect(name, tcp).await;
-    let mut once = Some(TokioIo::new(tls.map_err(|error| unreachable(format!("{address}: {error}")))?));
+    let refused = |error: io::Error| match identity::VerifyError::of_io(&error) {
+        Some(why) => Call::Stranger(why),
+        None => unreachable(format!("{address}: {error}")),
+    };
+    let mut once = Some(TokioIo::new(tls.map_err(refused)?));
     let connector = tower::service_fn(move |_| {
         let io = once.take().ok_or_else(|| io::Error::other("the connection was used up"));
         async move { io }
