@@ -7,7 +7,7 @@ use super::report::Report;
 use super::scene::{free, until};
 use crate::caller::Caller;
 use crate::row::Row;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use api::config::{ServiceRef, zone_cp_server_name};
 use api::report::{ProxyReport, ZoneReport, item};
 use api::{SpiffeId, ZoneName};
@@ -243,9 +243,8 @@ async fn workload(base: &Base, row: &mut Row) -> Result<()> {
     Ok(())
 }
 
-/// Listens as a proxy would, with somebody's certificate; counts handshakes that callers finished.
-async fn listen(listener: TcpListener, member: &Member, trust: TrustStore, taken: Arc<AtomicU32>) {
-    let config = identity::server_config(&member.live, &trust, Expect::Any, ClientAuth::Required, &[b"h2"]);
+/// Listens as a proxy would, with somebody's certificate; counts callers that go on to speak.
+async fn listen(listener: TcpListener, config: Arc<rustls::ServerConfig>, taken: Arc<AtomicU32>) {
     let acceptor = tokio_rustls::TlsAcceptor::from(config);
     while let Ok((stream, _)) = listener.accept().await {
         if let Ok(mut stream) = acceptor.accept(stream).await {
@@ -284,26 +283,23 @@ async fn server(base: &Base, row: &mut Row) -> Result<()> {
     let data = caller.data.display().to_string();
     base.scene.start("caller", &proxy(&data, &["--outbound-listen", &address.to_string()])?)?;
     let app = Caller::new(address);
-    until("the caller's proxy knows bank", HEARD, async || {
-        let reply = app.get("bank.shop.mesh", "/").await;
-        match reply.status {
-            0 => bail!("{}", reply.words()),
-            status => Ok(status != 404),
-        }
-    })
-    .await?;
     for (who, member, wanted) in [("thief", &thief, false), ("bank", &bank, true)] {
         let taken = Arc::new(AtomicU32::new(0));
-        let own = listener_of(port, &listener).await?;
-        let serving = async { listen(own, member, mesh_trust(base).unwrap_or_default(), taken.clone()).await };
-        let calling = async {
-            let reply = tokio::time::timeout(HEARD, app.get("bank.shop.mesh", "/")).await;
-            reply.map(|reply| reply.words()).unwrap_or_else(|_| "no answer".into())
-        };
-        let words = tokio::select! {
-            () = serving => bail!("the listener ended"),
-            words = calling => words,
-        };
+        let copy = std::os::fd::AsFd::as_fd(&listener).try_clone_to_owned()?;
+        let own = TcpListener::from_std(std::net::TcpListener::from(copy))?;
+        let config =
+            identity::server_config(&member.live, &mesh_trust(base)?, Expect::Any, ClientAuth::Required, &[b"h2"]);
+        let serving = tokio::spawn(listen(own, config, taken.clone()));
+        let mut words = String::new();
+        let called = until(format!("bank is called, and answers as {who}"), HEARD, async || {
+            let reply = app.get("bank.shop.mesh", "/").await;
+            words = reply.words();
+            // 0: the caller's proxy is still starting; 404: it has not heard of bank yet.
+            Ok(reply.status != 0 && reply.status != 404 && (!wanted || taken.load(Ordering::SeqCst) > 0))
+        });
+        let called = called.await;
+        serving.abort();
+        called?;
         let count = taken.load(Ordering::SeqCst);
         row.expect(
             (count > 0) == wanted,
@@ -312,13 +308,6 @@ async fn server(base: &Base, row: &mut Row) -> Result<()> {
         row.saw(format!("certificate of {who}: {count} connections taken; the app is told {words}"));
     }
     base.scene.kill("caller")
-}
-
-/// The same socket again: a listener is given away to whoever serves.
-async fn listener_of(port: u16, first: &TcpListener) -> Result<TcpListener> {
-    debug_assert_eq!(first.local_addr()?.port(), port);
-    let copy = std::os::fd::AsFd::as_fd(first).try_clone_to_owned()?;
-    Ok(TcpListener::from_std(std::net::TcpListener::from(copy))?)
 }
 
 async fn certificates(base: &Base, row: &mut Row) -> Result<()> {

@@ -121,7 +121,7 @@ impl Nets {
         if !rules.is_empty() {
             let rules: String = rules.iter().map(|rule| rule.script()).collect();
             let chain = "chain forward { type filter hook forward priority 0; policy accept;";
-            script.push_str(&format!("table inet {table} {{ {chain}\n{rules}}} }}\n"));
+            script.push_str(&format!("table inet {table} {{ {chain}\n{rules}}}\n}}\n"));
         }
         let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("running nft")?;
         nft.stdin.take().context("asked for above")?.write_all(script.as_bytes())?;

@@ -191,6 +191,8 @@ async fn from_global(world: &World, row: &mut Row) -> Result<()> {
         let said = world.plain("edge-cart", &["get", &format!("http://{host}:8080/")])?;
         row.expect(said["zone"] == zone, format!("edge calls {host}: {said}"));
     }
+    let still = status(&overview(world, "global").await?, "edge");
+    row.expect(matches!(still, Some((Status::Degraded, _, true))), format!("a moment later it is called {still:?}"));
     let link = world.at("edge")?.get("/status").await?;
     row.expect(link["link"]["connected"] == false, format!("edge does not say that it is cut off: {}", link["link"]));
     row.saw(format!(

@@ -47,7 +47,9 @@ impl Scene {
     /// An empty one.
     pub fn new(story: &str) -> Result<Self> {
         let programs = cli::dev::process::programs().map_err(|failure| anyhow::anyhow!(failure.text()))?;
-        let folder = tempfile::Builder::new().prefix(&format!("weft-{story}-")).tempdir()?;
+        // WEFT_KEEP=1 leaves folder and logs behind, to look into.
+        let keep = std::env::var_os("WEFT_KEEP").is_some();
+        let folder = tempfile::Builder::new().prefix(&format!("weft-{story}-")).disable_cleanup(keep).tempdir()?;
         // Proxies that run as somebody else pass through.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         Ok(Self { children: Mutex::default(), programs, folder })

@@ -83,6 +83,8 @@ impl Prepared {
             ("foreign-token", edit_token(&open, |wire| wire["i"] = "00000000000000aa".into())?),
             ("guessed-token", edit_token(&open, |wire| wire["s"] = "A".repeat(43).into())?),
             ("pinned-elsewhere-token", edit_token(&open, other_pin)?),
+            ("workload-pinned-elsewhere-token", edit_token(&workload, other_pin)?),
+            ("nowhere-token", edit_token(&open, |wire| wire["a"] = json!(["127.0.0.1:9"]))?),
             ("cut-token", open[..open.len() - 40].to_owned()),
             ("workload-token", workload.clone()),
             ("used-workload-token", used_workload),
