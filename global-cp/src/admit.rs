@@ -9,6 +9,8 @@ use tracing::info;
 
 /// A refused zone asks again: an operator may create it anew.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// A zone that was created this moment asks again.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Channel on which a zone follows what it may see.
 pub const POLICY: &str = "policy";
@@ -35,6 +37,9 @@ impl Admit for Zones {
             return Err(refuse("only zones with a certificate of this control plane may connect; join first".into()));
         };
         let Some(uplink) = self.hub.uplink(&zone) else {
+            if self.hub.expects(&zone) {
+                return Err(Refusal { reason: format!("zone {zone} has just been created"), retry_after: Some(SOON) });
+            }
             return Err(refuse(format!("zone {zone} was deleted, or never created here; create it and join again")));
         };
         let cancel = uplink.begin_session();

@@ -110,6 +110,11 @@ impl Hub {
         self.zones().get(zone).map(|member| member.uplink.clone())
     }
 
+    /// Whether the store has this zone; its uplink follows in a moment.
+    pub fn expects(&self, zone: &ZoneName) -> bool {
+        self.shared.cache.now().items.contains_key(&key_of_zone(zone))
+    }
+
     /// All uplinks.
     pub fn uplinks(&self) -> Vec<Arc<Uplink>> {
         self.zones().values().map(|member| member.uplink.clone()).collect()
@@ -136,19 +141,32 @@ impl Hub {
         ))
     }
 
-    /// Works until `end`. `changed` is called when something on the overview may differ.
-    pub async fn run(self, changed: impl Fn() + Send, end: CancellationToken) {
-        let mut cache = self.shared.cache.watch();
+    /// Fills every view before it returns, because to a zone that connects an unfilled one is one from which everything
+    /// was deleted. The future works until `end`, and calls `changed` when something on the overview may differ.
+    pub fn run(self, changed: impl Fn() + Send, end: CancellationToken) -> impl Future<Output = ()> + Send {
         let mut round = Round::default();
+        let mut cache = self.shared.cache.watch();
+        let objects = cache.borrow_and_update().clone();
+        self.step(&mut round, objects);
+        self.follow(round, cache, changed, end)
+    }
+
+    async fn follow(
+        self,
+        mut round: Round,
+        mut cache: watch::Receiver<Arc<Objects>>,
+        changed: impl Fn() + Send,
+        end: CancellationToken,
+    ) {
         loop {
-            let objects = cache.borrow_and_update().clone();
-            self.step(&mut round, objects);
             changed();
             tokio::select! {
                 () = end.cancelled() => break,
                 () = self.shared.wake.notified() => {}
                 changed = cache.changed() => if changed.is_err() { break },
             }
+            let objects = cache.borrow_and_update().clone();
+            self.step(&mut round, objects);
         }
         for member in self.zones().values() {
             member.watching.cancel();
