@@ -21,8 +21,8 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 server not reached, 4 not allowed, 5 not found,
-6 conflict, 7 partial, 70 a bug of ours, 130 interrupted.";
+Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 server not reached,
+4 not allowed, 5 not found, 6 conflict, 7 partial, 70 a bug of ours, 130 interrupted.";
 
 /// Flags of every command.
 #[derive(Clone, Debug, Default, Args)]

@@ -35,7 +35,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
         for source in sources(path)? {
             let read = policy::document::read(&source.file, &source.text);
             if !read.diagnostics.is_empty() {
-                drawn.push(policy::document::render(&source.text, &read.diagnostics));
+                drawn.push(crate::output::draw(&source.text, &read.diagnostics));
             }
             let source = Arc::new(source);
             for object in read.objects {
@@ -113,7 +113,7 @@ impl Document {
         for diagnostic in &mut diagnostics {
             diagnostic.place = Some(self.place(diagnostic));
         }
-        Failure::rendered(policy::document::render(&self.source.text, &diagnostics))
+        Failure::rendered(crate::output::draw(&self.source.text, &diagnostics))
     }
 
     fn place(&self, diagnostic: &Diagnostic) -> Place {

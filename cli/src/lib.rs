@@ -1,5 +1,7 @@
 //! `weft`: the operator's command, and the parts of it that other programs of the workspace use.
 
+#[macro_use]
+pub mod output;
 pub mod args;
 pub mod client;
 mod command;
@@ -7,7 +9,6 @@ pub mod context;
 pub mod dev;
 pub mod documents;
 pub mod exit;
-pub mod output;
 pub mod sse;
 
 pub use command::run;

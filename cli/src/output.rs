@@ -1,7 +1,32 @@
 //! What goes to standard output: tables for people, JSON and YAML for programs. Everything else goes to standard
 //! error, so that a pipe carries data only.
 
+use api::problem::Diagnostic;
 use serde::Serialize;
+use std::io::{IsTerminal, Write};
+
+/// One line to standard output. When nobody reads any more (`| head`) the command has done its work.
+#[macro_export]
+macro_rules! out {
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+
+/// What [`out!`](crate::out) does.
+pub fn line(text: std::fmt::Arguments<'_>) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Draws mistakes on their text: with colours on a terminal, unless `NO_COLOR` says otherwise (<https://no-color.org>).
+pub fn draw(text: &str, diagnostics: &[Diagnostic]) -> String {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if set("CLICOLOR_FORCE") || (std::io::stderr().is_terminal() && !set("NO_COLOR")) {
+        policy::document::render_styled(text, diagnostics)
+    } else {
+        policy::document::render(text, diagnostics)
+    }
+}
 
 /// How to print.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -74,18 +99,18 @@ impl Table {
 
     /// To standard output.
     pub fn print(&self) {
-        print!("{}", self.text());
+        out!("{}", self.text().trim_end());
     }
 }
 
 /// One JSON document.
 pub fn print_json(value: &impl Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).expect("what is printed is plain data"));
+    out!("{}", serde_json::to_string_pretty(value).expect("what is printed is plain data"));
 }
 
 /// One YAML document.
 pub fn print_yaml(value: &impl Serialize) {
-    print!("{}", yaml(value));
+    out!("{}", yaml(value).trim_end());
 }
 
 /// As YAML text.

@@ -64,7 +64,7 @@ pub async fn run(
             }
             (false, None) => done.to_owned(),
         };
-        println!("{} {text}", document.title());
+        out!("{} {text}", document.title());
     }
     if late > 0 {
         return Err(Failure::no(format!("{late} of {} documents have not reached every proxy", documents.len()))

@@ -34,7 +34,7 @@ pub async fn run(
     let mut first = None;
     for (title, path) in targets {
         match client.send(Method::DELETE, &path, None, &[]).await {
-            Ok(_) => println!("{title} removed"),
+            Ok(_) => out!("{title} removed"),
             Err(error) => {
                 let mut failure = Failure::from(error);
                 failure.message = format!("{title}: {}", failure.message);

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub async fn run(client: &Client, kind: &'static Kind, name: &str, place: &PlaceArgs) -> Result<Exit, Failure> {
     let object = client.get(&place.path(kind, name)).await?;
     let metadata = &object["metadata"];
-    let line = |title: &str, value: String| println!("{title:<12} {value}");
+    let line = |title: &str, value: String| out!("{title:<12} {value}");
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     line("Kind", format!("{} ({})", kind.name, kind.api_version));
     line("Name", text(&metadata["name"]));
@@ -28,9 +28,9 @@ pub async fn run(client: &Client, kind: &'static Kind, name: &str, place: &Place
         );
     }
     line("Revision", metadata["revision"].to_string());
-    println!("Spec");
+    out!("Spec");
     for row in yaml(&object["spec"]).lines() {
-        println!("  {row}");
+        out!("  {row}");
     }
     if kind.is_policy {
         line("Programmed", programmed(&object["status"]));
@@ -41,9 +41,9 @@ pub async fn run(client: &Client, kind: &'static Kind, name: &str, place: &Place
             _ => String::new(),
         };
         let (programmed, total) = (&status["programmed"], &status["total"]);
-        println!("  {zone:<10} {programmed}/{total} proxies at revision {}{denied}", status["revision"]);
+        out!("  {zone:<10} {programmed}/{total} proxies at revision {}{denied}", status["revision"]);
         for reject in status["rejects"].as_array().into_iter().flatten() {
-            println!("    {} refused it: {}", text(&reject["proxy"]), text(&reject["reason"]));
+            out!("    {} refused it: {}", text(&reject["proxy"]), text(&reject["reason"]));
         }
     }
     eprintln!("GUI  {}/", client.server());

@@ -39,8 +39,8 @@ pub async fn run(client: &Client, files: &[PathBuf]) -> Result<Exit, Failure> {
         let (change, text) = compare(client, document).await?;
         if change != Change::Same {
             exit = Exit::No;
-            println!("{}: {}", document.title(), change.word());
-            print!("{text}");
+            out!("{}: {}", document.title(), change.word());
+            out!("{}", text.trim_end());
         }
     }
     Ok(exit)

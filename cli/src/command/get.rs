@@ -36,7 +36,7 @@ pub async fn run(client: &Client, ask: Ask) -> Result<Exit, Failure> {
         match ask.output {
             Format::Json => print_json(&object),
             Format::Yaml => print_yaml(&object),
-            Format::Name => println!("{}", short_name(ask.kind, &object)),
+            Format::Name => out!("{}", short_name(ask.kind, &object)),
             Format::Table | Format::Wide => table(&ask, &[object]).print(),
         }
         return Ok(Exit::Done);
@@ -46,11 +46,11 @@ pub async fn run(client: &Client, ask: Ask) -> Result<Exit, Failure> {
         Format::Json => print_json(&json!({"apiVersion": api::API_VERSION, "kind": "List", "items": items})),
         Format::Yaml => {
             for item in &items {
-                println!("---");
+                out!("---");
                 print_yaml(item);
             }
         }
-        Format::Name => items.iter().for_each(|item| println!("{}", short_name(ask.kind, item))),
+        Format::Name => items.iter().for_each(|item| out!("{}", short_name(ask.kind, item))),
         Format::Table | Format::Wide if items.is_empty() => eprintln!("no {} here", ask.kind.plural),
         Format::Table | Format::Wide => table(&ask, &items).print(),
     }
@@ -93,12 +93,12 @@ async fn watch(client: &Client, ask: &Ask) -> Result<Exit, Failure> {
             continue;
         }
         match ask.output {
-            Format::Json => println!("{}", json!({"event": event.name, "object": object})),
+            Format::Json => out!("{}", json!({"event": event.name, "object": object})),
             Format::Yaml => {
-                println!("--- # {}", event.name);
+                out!("--- # {}", event.name);
                 print_yaml(object);
             }
-            _ => println!("{:<6} {}", event.name, short_name(ask.kind, object)),
+            _ => out!("{:<6} {}", event.name, short_name(ask.kind, object)),
         }
     }
     Err(Failure::new(Exit::Unreachable, format!("{} ended the watch", client.server())))

@@ -29,6 +29,6 @@ pub async fn run(client: &Client, command: GlobalCommand) -> Result<Exit, Failur
         "history": replica["history"], "revision": replica["revision"], "objects": replica["objects"],
     });
     client.post("/restore", &backup).await?;
-    println!("{count} documents restored; global continues at revision {}", replica["revision"]);
+    out!("{count} documents restored; global continues at revision {}", replica["revision"]);
     Ok(Exit::Done)
 }

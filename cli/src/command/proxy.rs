@@ -24,7 +24,7 @@ pub async fn run(client: &Client, command: ProxyCommand) -> Result<Exit, Failure
             match output {
                 Format::Json => print_json(&config),
                 Format::Name => {
-                    config["items"].as_object().into_iter().flatten().for_each(|(key, _)| println!("{key}"));
+                    config["items"].as_object().into_iter().flatten().for_each(|(key, _)| out!("{key}"));
                 }
                 Format::Yaml => print_yaml(&config),
                 Format::Table | Format::Wide => {
@@ -59,7 +59,7 @@ async fn list(client: &Client, behind: bool, rejected: bool, output: Format) -> 
     match output {
         Format::Json => print_json(&json!({"apiVersion": api::API_VERSION, "kind": "ProxyList", "items": items})),
         Format::Yaml => print_yaml(&items),
-        Format::Name => items.iter().for_each(|proxy| println!("{}", text(&proxy["workload"]))),
+        Format::Name => items.iter().for_each(|proxy| out!("{}", text(&proxy["workload"]))),
         Format::Table | Format::Wide => {
             let mut table =
                 Table::new(["MESH", "NAMESPACE", "WORKLOAD", "ROLE", "STATE", "CONFIG", "REJECTS", "ACKED", "VERSION"]);
@@ -84,7 +84,7 @@ async fn list(client: &Client, behind: bool, rejected: bool, output: Format) -> 
             table.print();
             for proxy in &items {
                 for reject in proxy["rejects"].as_array().into_iter().flatten() {
-                    println!("{} refused {reject}", text(&proxy["workload"]));
+                    out!("{} refused {reject}", text(&proxy["workload"]));
                 }
             }
         }

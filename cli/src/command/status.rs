@@ -31,17 +31,17 @@ pub async fn run(client: &Client, output: Format) -> Result<Exit, Failure> {
     })?;
     let Overview { headline, observer, revision, at_ms: _, zones, links, events: _ } = &view;
     if output == Format::Name {
-        zones.iter().for_each(|zone| println!("{}", zone.name));
+        zones.iter().for_each(|zone| out!("{}", zone.name));
         return Ok(Exit::Done);
     }
     let worst = zones.first().map_or_else(String::new, |zone| format!("{} ", mark(&word(zone))));
-    println!("{worst}{headline}    seen by {observer}, revision {revision}");
+    out!("{worst}{headline}    seen by {observer}, revision {revision}");
     if let Some(words) = status["estranged"].as_str() {
-        println!("■ {words}");
+        out!("■ {words}");
     }
     if let Some(link) = status["link"].as_object().filter(|link| link["connected"] == false) {
         let why = link.get("error").and_then(|why| why.as_str()).unwrap_or("no connection");
-        println!("▲ not connected to global: {why}");
+        out!("▲ not connected to global: {why}");
     }
     let mut table =
         Table::new(["ZONE", "STATUS", "WHY", "RPS", "LOCAL", "FAILED", "CAP", "PROXIES", "GATEWAYS", "BEHIND"]);
@@ -63,10 +63,10 @@ pub async fn run(client: &Client, output: Format) -> Result<Exit, Failure> {
     let cut: Vec<_> = links.iter().filter(|link| link.state != LinkState::Up).collect();
     for link in cut.iter().take(LINKS_MAX) {
         let state = if link.state == LinkState::Down { "■ down" } else { "? unknown" };
-        println!("{} -> {}  {state}  {}", link.from, link.to, link.why);
+        out!("{} -> {}  {state}  {}", link.from, link.to, link.why);
     }
     if cut.len() > LINKS_MAX {
-        println!("and {} links more (-o json lists all)", cut.len() - LINKS_MAX);
+        out!("and {} links more (-o json lists all)", cut.len() - LINKS_MAX);
     }
     if let Some(zone) = zones.first().filter(|zone| word(zone) != "healthy") {
         eprintln!("next: weft proxy list --server URL-OF-{} --behind", zone.name);

@@ -32,12 +32,12 @@ pub async fn run(client: &Client, command: ZoneCommand) -> Result<Exit, Failure>
         ZoneCommand::Drain { name, yes } => {
             confirm(&format!("draining zone {name}: it gets no new traffic of other zones"), name.as_str(), yes)?;
             client.post(&format!("/zones/{name}/drain"), &json!({})).await?;
-            println!("zone {name} is draining");
+            out!("zone {name} is draining");
             Ok(Exit::Done)
         }
         ZoneCommand::Undrain { name } => {
             client.post(&format!("/zones/{name}/undrain"), &json!({})).await?;
-            println!("zone {name} takes traffic again");
+            out!("zone {name} takes traffic again");
             Ok(Exit::Done)
         }
         ZoneCommand::Adopt { yes } => {
@@ -47,7 +47,7 @@ pub async fn run(client: &Client, command: ZoneCommand) -> Result<Exit, Failure>
             })?;
             confirm(&format!("zone {zone} drops the policy it holds and takes what global has now"), zone, yes)?;
             let answer = client.post("/adopt", &json!({})).await?;
-            println!("zone {zone} follows the history that global has now");
+            out!("zone {zone} follows the history that global has now");
             if let Some(words) = answer["estranged"].as_str() {
                 eprintln!("{words}");
             }
@@ -59,7 +59,7 @@ pub async fn run(client: &Client, command: ZoneCommand) -> Result<Exit, Failure>
 /// A token to standard output, so that it can be redirected into a file; the rest to standard error.
 pub fn token(answer: &Value, next: &str) -> Result<Exit, Failure> {
     let token = answer["token"].as_str().ok_or_else(|| Failure::new(Exit::Bug, "the server sent no token"))?;
-    println!("{token}");
+    out!("{token}");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let minutes = answer["expiresAt"].as_u64().unwrap_or(now).saturating_sub(now).div_ceil(60);
     eprintln!("good for one use within {minutes} minutes; keep it out of logs and command lines");
@@ -72,7 +72,7 @@ async fn list(client: &Client, output: Format) -> Result<Exit, Failure> {
     match output {
         Format::Json => print_json(&zones),
         Format::Yaml => print_yaml(&zones),
-        Format::Name => zones["items"].as_array().into_iter().flatten().for_each(|zone| println!("{}", name(zone))),
+        Format::Name => zones["items"].as_array().into_iter().flatten().for_each(|zone| out!("{}", name(zone))),
         Format::Table | Format::Wide => {
             let mut table = Table::new(["ZONE", "REGION", "STATE", "STATUS", "WHY"]);
             for zone in zones["items"].as_array().into_iter().flatten() {

@@ -177,7 +177,7 @@ async fn up(state: &StateArgs, file: &Path, foreground: bool) -> Result<Exit, Fa
     for process in &state.processes {
         if let (Role::Global | Role::ZoneCp, Some(api)) = (process.role, process.address("api")) {
             let token = up::token_file(process).unwrap_or_default();
-            println!("{:<12} http://{api}/   token: {}", process.name, token.display());
+            out!("{:<12} http://{api}/   token: {}", process.name, token.display());
         }
     }
     if foreground {
@@ -232,7 +232,7 @@ fn status(folder: &Folder, output: Format) -> Result<Exit, Failure> {
             let all = json!({"name": state.name, "topology": state.topology, "processes": items});
             if output == Format::Json { print_json(&all) } else { print_yaml(&all) }
         }
-        Format::Name => state.processes.iter().for_each(|process| println!("{}", process.name)),
+        Format::Name => state.processes.iter().for_each(|process| out!("{}", process.name)),
         Format::Table | Format::Wide => {
             let mut table = Table::new(["NAME", "STATE", "PID", "MEMORY", "CPU", "ADDRESS"]);
             for process in &state.processes {
@@ -261,9 +261,9 @@ fn env(folder: &Folder, zone: Option<&str>) -> Result<Exit, Failure> {
     let (Some(api), Some(token)) = (process.address("api"), up::token_file(process)) else {
         return Err(Failure::new(Exit::Bug, format!("{name} has no REST interface")));
     };
-    println!("export WEFT_SERVER=http://{api}");
-    println!("export WEFT_TOKEN_FILE='{}'", token.display());
-    println!("export WEFT_DEV_STATE='{}'", folder.path().display());
+    out!("export WEFT_SERVER=http://{api}");
+    out!("export WEFT_TOKEN_FILE='{}'", token.display());
+    out!("export WEFT_DEV_STATE='{}'", folder.path().display());
     Ok(Exit::Done)
 }
 
@@ -282,7 +282,7 @@ async fn signal(folder: &Folder, patterns: &[String], signal: Signal, expected: 
     if !process::until(SIGNAL_WAIT, || chosen.iter().all(|process| shown(&process))).await {
         return Err(Failure::no(format!("{signal} was sent and not all show it; see `weft dev status`")));
     }
-    names.iter().for_each(|name| println!("{name}"));
+    names.iter().for_each(|name| out!("{name}"));
     Ok(Exit::Done)
 }
 
@@ -301,7 +301,7 @@ async fn start(folder: &Folder, patterns: &[String], empty_store: bool) -> Resul
             empty(&process)?;
         }
         process::start(&mut process, &state.programs, false)?;
-        println!("{}", process.name);
+        out!("{}", process.name);
         state.put(process);
         state.save(folder)?;
     }
@@ -343,7 +343,7 @@ async fn add(folder: &Folder, zone: &str, app: &str) -> Result<Exit, Failure> {
     state.joined.insert(member.processes[0].name.clone());
     for mut process in member.processes.into_iter().rev() {
         process::start(&mut process, &state.programs, false)?;
-        println!("{}", process.name);
+        out!("{}", process.name);
         state.put(process);
     }
     state.save(folder)?;
@@ -371,7 +371,7 @@ async fn remove(folder: &Folder, patterns: &[String]) -> Result<Exit, Failure> {
     }
     for name in &names {
         state.joined.remove(name);
-        println!("{name}");
+        out!("{name}");
     }
     state.processes.retain(|process| !names.contains(&process.name));
     state.save(folder)?;

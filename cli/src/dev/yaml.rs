@@ -59,7 +59,7 @@ pub fn failure(file: &str, text: &str, mistakes: Vec<Mistake>) -> Failure {
             ..Diagnostic::default()
         })
         .collect();
-    Failure::rendered(policy::document::render(text, &diagnostics))
+    Failure::rendered(crate::output::draw(text, &diagnostics))
 }
 
 /// The first line when the place is not known: the file's name is then still said.
