@@ -310,10 +310,8 @@ apps:
     #[test]
     fn the_topologies_of_the_repository_are_good() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/topologies");
-        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(files.len() >= 2);
-        for file in files {
-            Topology::read(&file).unwrap_or_else(|failure| panic!("{}", failure.text()));
+        for file in ["demo.yaml", "four-zones.yaml"] {
+            Topology::read(&folder.join(file)).unwrap_or_else(|failure| panic!("{}", failure.text()));
         }
     }
 
