@@ -96,7 +96,7 @@ impl Programmer {
             // Before both are known nothing is programmed: "not read yet" must not look like "gone".
             let known = peers.filter(|_| world.is_complete());
             if let Some(peers) = &known {
-                self.round(&mut kept, &world, peers, documents_moved);
+                process::aside(|| self.round(&mut kept, &world, peers, documents_moved));
             }
             documents_moved = tokio::select! {
                 changed = self.world.changed() => match changed { Ok(()) => true, Err(_) => return },

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 /// After a restart, proxies that were ready count as ready for so long without a word from them: their reconnect
 /// delay is at most this.
-pub const RESTART_GRACE: Duration = Duration::from_secs(5);
+pub const RESTART_GRACE: Duration = Duration::from_secs(7);
 /// A proxy that is asked to reconnect (its class has changed) stays ready meanwhile.
 const MOVE_GRACE: Duration = Duration::from_secs(3);
 /// Changes of readiness are written down this much later, together with others. Whoever kills us within it restarts us

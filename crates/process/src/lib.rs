@@ -23,6 +23,6 @@ pub use drain::Drain;
 pub use file::{WriteError, write_atomic};
 pub use log::{LogFormat, LogOptions, start};
 pub use metrics::Metrics;
-pub use program::{CommonOptions, Process, Runtime, main, report, sentence};
+pub use program::{CommonOptions, Process, Runtime, aside, main, report, sentence};
 pub use readiness::Readiness;
 pub use tasks::{Outcome, Tasks};

@@ -17,8 +17,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// Workers of a control plane: one may be busy with a large snapshot while the other keeps links alive.
-const CONTROL_WORKERS: usize = 2;
+/// Workers of a control plane. With one, an idle stream wakes one thread and not two; long computations step
+/// [`aside`], so that links stay alive meanwhile.
+const CONTROL_WORKERS: usize = 1;
 /// Time a program has to end after a fatal task began the drain; what hangs longer hangs forever.
 const FATAL_DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -48,12 +49,22 @@ impl CommonOptions {
 /// What a program's main future runs on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Runtime {
-    /// Two workers that share work: control planes.
+    /// One worker that others take over from during long computations: control planes.
     Control,
     /// The calling thread only: proxies, whose data path makes runtimes of its own.
     Current,
     /// This many workers that share work.
     Workers(usize),
+}
+
+/// Runs a long computation while another thread goes on with everything else.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // A runtime of one thread has no other; tests use these.
+        _ => work(),
+    }
 }
 
 /// What a program is given. Clones are the same process.
