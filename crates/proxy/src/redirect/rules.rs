@@ -42,6 +42,10 @@ impl Default for Plan {
     }
 }
 
+/// A connection that was there before the rules is new to the kernel's tracking: its next packet, of either side, would
+/// be redirected into nowhere. Only a packet that opens a connection may be.
+const FROM_BEFORE: &str = "    tcp flags & (fin | syn | rst | ack) != syn return comment \"connections from before\"";
+
 /// Replaces our table by one with these rules, in one transaction.
 pub fn script(plan: &Plan) -> String {
     let Plan {
@@ -65,6 +69,7 @@ pub fn script(plan: &Plan) -> String {
     line(&format!("table inet {TABLE} {{"));
     line("  chain outbound {");
     line("    type nat hook output priority -100; policy accept;");
+    line(FROM_BEFORE);
     line(&format!("    meta skuid {{ {uids} }} return comment \"the proxy itself\""));
     if let Some(port) = dns_port {
         line(&format!("    meta l4proto {{ tcp, udp }} th dport 53 redirect to :{port} comment \"names\""));
@@ -85,6 +90,7 @@ pub fn script(plan: &Plan) -> String {
     line("  }");
     line("  chain inbound {");
     line("    type nat hook prerouting priority dstnat; policy accept;");
+    line(FROM_BEFORE);
     line("    iifname \"lo\" return");
     line("    fib daddr type != local return comment \"not for this host\"");
     let own = [*proxy_port, *inbound_port, *outbound_port];
@@ -116,6 +122,13 @@ mod tests {
         let text = script(&Plan::default());
         assert!(text.starts_with("add table inet weft\ndelete table inet weft\ntable inet weft {"));
         assert_eq!(text.matches('{').count(), text.matches('}').count());
+    }
+
+    #[test]
+    fn connections_from_before_are_left_alone_in_both_directions() {
+        let text = script(&Plan::default());
+        let chains: Vec<&str> = text.split("chain ").skip(1).collect();
+        assert!(chains.len() == 2 && chains.iter().all(|chain| chain.find(FROM_BEFORE) < chain.find("redirect to")));
     }
 
     #[test]
