@@ -8,6 +8,7 @@ use crate::mesh::Mesh;
 use crate::row::Row;
 use anyhow::{Context, Result, bail};
 use cli::client::{Client, ClientError};
+use cli::dev::state::{Process, Role};
 use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -254,25 +255,33 @@ async fn converged(mesh: &Mesh, row: &mut Row) -> Result<()> {
     let held = since.elapsed().as_secs_f64();
     mesh.at_rest().await?;
     let rested = since.elapsed().as_secs_f64();
-    let mut programmed = BTreeMap::new();
+    // Of every proxy there is: a zone that has just started does not know all of them yet.
+    let state = mesh.state()?;
+    let proxies = |zone: &str| -> u64 {
+        let own = |process: &&Process| {
+            process.role == Role::Proxy && process.zone.as_ref().is_some_and(|of| of.as_str() == zone)
+        };
+        state.processes.iter().filter(own).count() as u64
+    };
     until("every policy is programmed by every proxy", CONVERGED_WAIT, async || {
         for n in 0..DOCUMENTS {
             let object = global.get(&format!("/resources/timeouts/default/shop/t{n}")).await?;
             for zone in &zones {
                 let status = &object["status"]["zones"][zone];
                 let (done, total) = (status["programmed"].as_u64(), status["total"].as_u64());
-                if done.is_none() || done != total || status["revision"] != object["metadata"]["revision"] {
+                let all = Some(proxies(zone));
+                if done != all || total != all || status["revision"] != object["metadata"]["revision"] {
                     bail!("t{n} in {zone}: {status}, of revision {}", object["metadata"]["revision"]);
                 }
-                programmed.insert(zone.clone(), total.unwrap_or_default());
             }
         }
         Ok(true)
     })
     .await?;
-    for (zone, total) in programmed {
-        row.expect(total > 0, format!("nobody in {zone} runs the policies"));
-        row.saw(format!("{zone}: {total}/{total} proxies"));
+    for zone in &zones {
+        let all = proxies(zone);
+        row.expect(all > 0, format!("nobody in {zone} runs the policies"));
+        row.saw(format!("{zone}: {DOCUMENTS} policies, each programmed {all}/{all}"));
     }
     let told = since.elapsed().as_secs_f64();
     row.saw(format!("after the last start: zones hold the head {held:.1} s, proxies run it {rested:.1} s, status says so {told:.1} s"));

@@ -319,7 +319,6 @@ async fn certificates(base: &Base, row: &mut Row) -> Result<()> {
     let door = base.enrolled("door", spec).await?;
     let data = door.data.display().to_string();
     base.scene.start("door", &proxy(&data, &["--inbound-listen", &inbound.to_string()])?)?;
-    until("the proxy listens", HEARD, async || Ok(tokio::net::TcpStream::connect(inbound).await.is_ok())).await?;
     let service = ServiceRef { mesh: "default".parse()?, namespace: "shop".parse()?, name: "door".parse()? };
     let mesh = (mesh_authority(base), "spiffe://west.default/ns/shop/sa/web", "default/shop/web");
     let global = (authority(base, "global/authority", "global.control"), "spiffe://global.control/zone/west", "");
@@ -328,6 +327,13 @@ async fn certificates(base: &Base, row: &mut Row) -> Result<()> {
         ("zone", base.at.west_sync, zone_cp_server_name(&zone), &mesh),
         ("proxy", inbound, service.server_name(8080, &zone), &mesh),
     ];
+    // Before it has its configuration a proxy trusts nobody.
+    let right = Leaf { uris: vec![mesh.1.into()], name: mesh.2.into(), ended: false };
+    let sni = service.server_name(8080, &zone);
+    until("the proxy takes a right certificate", HEARD, async || {
+        Ok(show(inbound, &sni, Forger::thief(&mesh.0)?.sign(&right)?).await?.is_none())
+    })
+    .await?;
     let mut count = 0;
     for (place, address, sni, (file, id, common)) in doors {
         let thief = Forger::thief(file)?;

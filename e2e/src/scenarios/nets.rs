@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -103,11 +103,6 @@ impl Nets {
         std::fs::write(folder.join("resolv.conf"), format!("nameserver {router}\noptions timeout:1 attempts:2\n"))?;
         self.folders.push(folder);
         Ok(Host { space, address })
-    }
-
-    /// Where the router is reached from a host.
-    pub fn router(&self, zone: u8, index: u8, port: u16) -> SocketAddr {
-        SocketAddr::new(address(zone * HOSTS_MAX + index, 1).into(), port)
     }
 
     /// From now on these links are cut, and no others.

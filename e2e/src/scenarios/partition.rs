@@ -3,12 +3,12 @@
 use super::nets::Rule;
 use super::plain::unix_ms;
 use super::report::Report;
-use super::scene::until;
+use super::scene::{LOOK, until};
 use super::world::{GLOBAL, Load, Seen, World, number};
 use crate::row::Row;
 use anyhow::{Result, bail};
 use api::health::{LinkState, Overview, Status};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FAILOVER: &str = "partition: with no local instance the next zone of the region answers";
 const BOTH: &str = "partition: west and east cut from each other: traffic goes to edge";
@@ -27,6 +27,8 @@ const LEAVES: Duration = Duration::from_secs(3);
 const TOLD: Duration = Duration::from_secs(6);
 /// Return is gentle (slow start), and the view waits until better is certain.
 const RETURNS: Duration = Duration::from_secs(30);
+/// How long a verdict is watched for a change of mind: longer than any ping, time limit and pause between dials.
+const STAYS: Duration = Duration::from_secs(6);
 /// So many answers in a row are where traffic goes.
 const STEADY: usize = 25;
 
@@ -187,12 +189,19 @@ async fn from_global(world: &World, row: &mut Row) -> Result<()> {
         }
     });
     let told = told.await;
+    // It stays that for as long as it is cut off.
+    let (since, mut looks) = (Instant::now(), 0);
+    while since.elapsed() < STAYS {
+        let now = status(&overview(world, "global").await?, "edge");
+        row.expect(matches!(now, Some((Status::Degraded, _, true))), format!("cut off it was called {now:?}"));
+        looks += 1;
+        tokio::time::sleep(LOOK).await;
+    }
+    row.saw(format!("still so at each of {looks} looks"));
     for (host, zone) in [("cart.shop.mesh", "edge"), ("cart.shop.east.mesh", "east")] {
         let said = world.plain("edge-cart", &["get", &format!("http://{host}:8080/")])?;
         row.expect(said["zone"] == zone, format!("edge calls {host}: {said}"));
     }
-    let still = status(&overview(world, "global").await?, "edge");
-    row.expect(matches!(still, Some((Status::Degraded, _, true))), format!("a moment later it is called {still:?}"));
     let link = world.at("edge")?.get("/status").await?;
     row.expect(link["link"]["connected"] == false, format!("edge does not say that it is cut off: {}", link["link"]));
     row.saw(format!(
@@ -203,7 +212,7 @@ async fn from_global(world: &World, row: &mut Row) -> Result<()> {
     let back = until("edge is healthy again", RETURNS, async || {
         let overview = overview(world, "global").await?;
         match status(&overview, "edge") {
-            Some((Status::Healthy, ..)) => Ok(true),
+            Some((Status::Healthy, _, false)) => Ok(true),
             other => bail!("{other:?}"),
         }
     });

@@ -163,9 +163,14 @@ impl Scene {
         Ok(kill(Pid::from_raw(number as i32), signal)?)
     }
 
+    /// Everything it has said.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log_path(name)).unwrap_or_default()
+    }
+
     /// The end of its log.
     pub fn log_tail(&self, name: &str) -> String {
-        let text = std::fs::read_to_string(self.log_path(name)).unwrap_or_default();
+        let text = self.log(name);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join(" | ")
     }

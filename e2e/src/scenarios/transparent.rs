@@ -3,11 +3,13 @@
 use super::plain::ELSEWHERE;
 use super::report::Report;
 use super::scene::until;
-use super::world::World;
+use super::world::{HELD_OVER, World};
 use crate::row::Row;
-use anyhow::Result;
+use anyhow::{Result, bail};
+use cli::dev::up::unsettled;
 use http::Method;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const LOCAL: &str = "netns: a plain call by name stays in its zone, over mutual TLS";
@@ -16,10 +18,11 @@ const TCP: &str = "netns: bytes of a TCP service arrive, here and in another zon
 const NAMES: &str = "netns: names of the mesh are answered, others asked elsewhere";
 const OUTSIDE: &str = "netns: what is no part of the mesh is reached as before";
 const STRICT: &str = "netns: plaintext from outside is refused, and taken only while a mesh permits it";
+const KEPT: &str = "netns: redirect up cuts no connection that is there";
 const DOWN: &str = "netns: redirect down leaves no rule behind, and up works again";
 
 /// All of them.
-pub const FACTS: &[&str] = &[LOCAL, REMOTE, TCP, NAMES, OUTSIDE, STRICT, DOWN];
+pub const FACTS: &[&str] = &[LOCAL, REMOTE, TCP, NAMES, OUTSIDE, STRICT, KEPT, DOWN];
 
 /// Calls from which "always" is concluded.
 const CALLS: usize = 20;
@@ -32,6 +35,7 @@ const CALLER: &str = "spiffe://west.default/ns/shop/sa/web";
 
 /// Looks at them.
 pub async fn tell(world: &World, report: &mut Report) -> Result<()> {
+    report.fact(KEPT, async |row| kept(world, row).await).await;
     report.fact(LOCAL, async |row| calls(world, row, "cart.shop.mesh", "west")).await;
     report.fact(REMOTE, async |row| calls(world, row, "cart.shop.east.mesh", "east")).await;
     report.fact(TCP, async |row| tcp(world, row)).await;
@@ -39,6 +43,19 @@ pub async fn tell(world: &World, report: &mut Report) -> Result<()> {
     report.fact(OUTSIDE, async |row| outside(world, row).await).await;
     report.fact(STRICT, async |row| strict(world, row).await).await;
     report.fact(DOWN, async |row| down(world, row)).await;
+    Ok(())
+}
+
+/// A connection of the app from before the rules, on which the other side speaks first after them; and the proxies' own
+/// connections to their control planes.
+async fn kept(world: &World, row: &mut Row) -> Result<()> {
+    let back = world.held_over.as_str();
+    row.expect(back == HELD_OVER, format!("the app got `{back}` on a connection from before the rules"));
+    let proxies = world.at("west")?.get("/proxies").await?;
+    row.expect(unsettled(&proxies, 3).is_empty(), format!("not every proxy is connected: {proxies}"));
+    let lost = world.log("west").matches("proxy disconnected").count();
+    row.expect(lost == 0, format!("{lost} connections of proxies to their control plane broke"));
+    row.saw("the app's own connection and those of the proxies go on");
     Ok(())
 }
 
@@ -91,7 +108,7 @@ async fn outside(world: &World, row: &mut Row) -> Result<()> {
     let args = ["dev", "app", "--listen", "0.0.0.0:8090", "--zone", "none", "--app", "bank", "--workload", "bank"];
     let args = args.map(str::to_owned).to_vec();
     world.scene.start("bank", &super::scene::Start { program: "weft", args, ..Default::default() })?;
-    let url = format!("http://{}/", world.nets.router(1, 2, 8090));
+    let url = format!("http://{}/", SocketAddr::new(world.router_of("west-web"), 8090));
     let reached = async || Ok(world.plain("west-web", &["get", &url])?["zone"] == "none");
     let waited = until("the outside server answers", CONVERGED, reached).await;
     world.scene.kill("bank")?;
@@ -115,7 +132,10 @@ async fn strict(world: &World, row: &mut Row) -> Result<()> {
     mesh(world, "Permissive").await?;
     let taken = async || {
         let said = world.plain("router", &["get", &http])?;
-        Ok(said["status"] == 200 && said["peer"].as_str().unwrap_or_default().is_empty())
+        if said["status"] == 200 && said["peer"].as_str().unwrap_or_default().is_empty() {
+            return Ok(true);
+        }
+        bail!("{said}")
     };
     let taken = until("a permissive mesh takes plaintext", CONVERGED, taken).await;
     mesh(world, "Strict").await?;

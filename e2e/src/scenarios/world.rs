@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 /// User of the proxies: nobody else's (systemd leaves numbers around 64000 alone).
 pub const PROXY_USER: u32 = 64_123;
@@ -27,6 +27,8 @@ const GLOBAL_API: u16 = 5680;
 const GLOBAL_SYNC: u16 = 5681;
 const ZONE_API: u16 = 5690;
 const GATEWAY: u16 = 15_443;
+/// Sent on a connection from before the rules.
+pub const HELD_OVER: &str = "from before";
 /// From the first start to every proxy holding its configuration.
 const READY_WAIT: Duration = Duration::from_secs(30);
 
@@ -36,6 +38,8 @@ pub struct World {
     pub scene: Scene,
     hosts: BTreeMap<String, Host>,
     clients: BTreeMap<String, Client>,
+    /// What an app received after its host was redirected, on a connection from before.
+    pub held_over: String,
     /// Its network.
     pub nets: Nets,
 }
@@ -70,7 +74,8 @@ impl World {
     async fn new() -> Result<Self> {
         let scene = Scene::new("netns")?;
         let nets = Nets::new()?;
-        let mut world = Self { scene, hosts: BTreeMap::new(), clients: BTreeMap::new(), nets };
+        let mut world =
+            Self { scene, hosts: BTreeMap::new(), clients: BTreeMap::new(), held_over: String::new(), nets };
         world.host("global", GLOBAL, 0)?;
         for (zone, _) in ZONES {
             world.host(zone, number(zone), 0)?;
@@ -100,10 +105,34 @@ impl World {
             let waited = until(format!("every proxy of {zone} is ready and current"), READY_WAIT, settled).await;
             waited.with_context(|| world.logs(zone))?;
         }
+        let held = world.hold("west-web").await?;
         for host in ["west-web", "west-cart", "east-cart", "edge-cart"] {
             world.redirect(host, true)?;
         }
+        world.held_over = held.speak().await?;
         Ok(world)
+    }
+
+    /// A connection of a plain app to the outside.
+    async fn hold(&self, host: &str) -> Result<Held> {
+        let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await?;
+        let to = SocketAddr::new(self.router_of(host), listener.local_addr()?.port());
+        let start = self.on(host, "weft-scenarios", &["plain", "echo", &to.to_string(), ""]);
+        let mut command = tokio::process::Command::from(self.scene.command(&start));
+        let app = command.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn()?;
+        let (stream, _) = tokio::time::timeout(READY_WAIT, listener.accept()).await??;
+        Ok(Held { app, stream })
+    }
+
+    /// Where a host reaches the router.
+    pub fn router_of(&self, host: &str) -> IpAddr {
+        let [a, b, number, _] = self.hosts[host].address.octets();
+        IpAddr::from([a, b, number, 1])
+    }
+
+    /// Everything a process has said.
+    pub fn log(&self, name: &str) -> String {
+        self.scene.log(name)
     }
 
     fn logs(&self, zone: &str) -> String {
@@ -280,6 +309,24 @@ impl World {
         let seen = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(read(lines, seen.clone()));
         Ok(Load { _child: child, seen })
+    }
+}
+
+/// The outside's end of a connection.
+struct Held {
+    app: tokio::process::Child,
+    stream: tokio::net::TcpStream,
+}
+
+impl Held {
+    /// Speaks first, and tells what the app received.
+    async fn speak(self) -> Result<String> {
+        let Self { app, mut stream } = self;
+        stream.write_all(HELD_OVER.as_bytes()).await?;
+        stream.shutdown().await?;
+        let output = app.wait_with_output().await?;
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        Ok(said["back"].as_str().map_or_else(|| said.to_string(), str::to_owned))
     }
 }
 
