@@ -122,27 +122,25 @@ impl Drop for Running<'_> {
     }
 }
 
-/// What the operator was told, by document: the number it holds, and numbers whose writing brought no answer since.
+/// What the operator was told of one document.
+#[derive(Clone, Debug, Default)]
+struct Written {
+    /// The number of the latest write that was acknowledged.
+    acknowledged: u64,
+    /// Numbers sent since without an answer: they may have been written or not.
+    in_doubt: Vec<u64>,
+}
+
+/// What the operator was told, by document.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<BTreeMap<u64, (u64, Vec<u64>)>>>);
+struct Told(Arc<Mutex<BTreeMap<u64, Written>>>);
 
 impl Told {
-    /// About to be sent; until it is answered it may or may not happen.
-    fn sent(&self, document: u64, number: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(document).or_default().1.push(number);
+    fn of(&self, document: u64, change: impl FnOnce(&mut Written)) {
+        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(document).or_default());
     }
 
-    fn acknowledged(&self, document: u64, number: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(document).or_default() = (number, Vec::new());
-    }
-
-    /// It never left.
-    fn unsent(&self, document: u64, number: u64) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.entry(document).or_default().1.retain(|sent| *sent != number);
-    }
-
-    fn all(&self) -> BTreeMap<u64, (u64, Vec<u64>)> {
+    fn all(&self) -> BTreeMap<u64, Written> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -177,10 +175,13 @@ fn write(client: Client, told: Told) -> JoinHandle<()> {
         for number in 1.. {
             let name = number % DOCUMENTS;
             let path = format!("/resources/timeouts/default/shop/t{name}");
-            told.sent(name, number);
+            told.of(name, |written| written.in_doubt.push(number));
             match client.send(Method::PUT, &path, Some(&document(name, number)), &[]).await {
-                Ok(_) => told.acknowledged(name, number),
-                Err(ClientError::Unreachable { .. }) => told.unsent(name, number),
+                Ok(_) => told.of(name, |written| *written = Written { acknowledged: number, in_doubt: Vec::new() }),
+                // It never left.
+                Err(ClientError::Unreachable { .. }) => {
+                    told.of(name, |written| written.in_doubt.retain(|sent| *sent != number));
+                }
                 Err(_) => {}
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -296,7 +297,7 @@ async fn kept(mesh: &Mesh, told: &Told, row: &mut Row) -> Result<()> {
         copies.push((zone, replica["objects"].as_array().cloned().unwrap_or_default()));
     }
     let (mut doubts, mut writes) = (0, 0);
-    for (n, (acknowledged, in_doubt)) in told.all() {
+    for (n, Written { acknowledged, in_doubt }) in told.all() {
         let object = global.get(&format!("/resources/timeouts/default/shop/t{n}")).await?;
         let found = number(&object)?;
         // A write without an answer may have happened; the last answered one must have, unless one after it did.
