@@ -63,7 +63,11 @@ fn wrk(proxies: &Proxies, seconds: u32) -> Result<Seen> {
         .output()
         .context("wrk did not start")?;
     parse_wrk(&String::from_utf8_lossy(&out.stdout)).with_context(|| {
-        format!("wrk said something unexpected:\n{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+        format!(
+            "wrk said something unexpected:\n{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        )
     })
 }
 

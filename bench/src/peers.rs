@@ -60,7 +60,8 @@ impl Rig {
         let conf = folder.path().join("backend.conf");
         fs::write(&conf, backend_conf(folder.path()))?;
         let backend = pinned(LOAD_CORE, FilePath::new("nginx"), &["-c", &conf.to_string_lossy()])?;
-        let cache = PathBuf::from(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into())).join("bench-peers");
+        let cache =
+            PathBuf::from(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into())).join("bench-peers");
         let rig = Self {
             folder,
             bin: bin.to_owned(),
@@ -250,7 +251,8 @@ fn envoy_tls(folder: &FilePath, who: &str) -> Value {
         "server" => ("DownstreamTlsContext", json!({"require_client_certificate": true})),
         _ => ("UpstreamTlsContext", json!({"sni": SERVER_NAME})),
     };
-    let mut config = json!({"@type": format!("{ENVOY_TYPES}.transport_sockets.tls.v3.{kind}"), "common_tls_context": common});
+    let mut config =
+        json!({"@type": format!("{ENVOY_TYPES}.transport_sockets.tls.v3.{kind}"), "common_tls_context": common});
     if let (Some(into), Some(from)) = (config.as_object_mut(), more.as_object()) {
         into.extend(from.clone());
     }

@@ -52,9 +52,8 @@ struct Process {
 /// Starts a mesh and hands out the proxies of one path.
 pub fn start(rig: &Rig, path: Path) -> Result<Proxies> {
     let topology = rig.folder().join("bench.yaml");
-    let text = TOPOLOGY
-        .replace("BACKEND_IP", &BACKEND.ip().to_string())
-        .replace("BACKEND_PORT", &BACKEND.port().to_string());
+    let text =
+        TOPOLOGY.replace("BACKEND_IP", &BACKEND.ip().to_string()).replace("BACKEND_PORT", &BACKEND.port().to_string());
     fs::write(&topology, text)?;
     let state = rig.folder().join("weft");
     dev(rig, &["up", &topology.to_string_lossy(), "--state", &state.to_string_lossy()])?;
@@ -108,7 +107,8 @@ fn dev(rig: &Rig, args: &[&str]) -> Result<()> {
 }
 
 fn move_to_core(pid: u32) -> Result<()> {
-    let done = Command::new("taskset").args(["-a", "-pc", PROXY_CORE, &pid.to_string()]).stdout(Stdio::null()).status()?;
+    let done =
+        Command::new("taskset").args(["-a", "-pc", PROXY_CORE, &pid.to_string()]).stdout(Stdio::null()).status()?;
     if !done.success() {
         bail!("taskset could not move process {pid}");
     }

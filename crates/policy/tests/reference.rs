@@ -13,9 +13,18 @@ const DEPTH_MAX: usize = 6;
 
 #[test]
 fn the_page_of_kinds_is_up_to_date() {
-    let mut page = String::from("# Kinds\n\nRead off the code; `UPDATE=1 cargo test -p policy --test reference` writes this page.\n\n| kind | in paths | owner |\n|---|---|---|\n");
+    let mut page = String::from(
+        "# Kinds\n\nRead off the code; `UPDATE=1 cargo test -p policy --test reference` writes this page.\n\n| kind | in paths | owner |\n|---|---|---|\n",
+    );
     for kind in KINDS {
-        let _ = writeln!(page, "| [{0}](#{1}) | `{2}` | {3} |", kind.name, kind.name.to_lowercase(), kind.plural, owner(kind));
+        let _ = writeln!(
+            page,
+            "| [{0}](#{1}) | `{2}` | {3} |",
+            kind.name,
+            kind.name.to_lowercase(),
+            kind.plural,
+            owner(kind)
+        );
     }
     KINDS.iter().for_each(|kind| section(kind, &mut page));
     hold("kinds.md", &page);

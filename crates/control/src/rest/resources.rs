@@ -387,7 +387,9 @@ fn check_expectation(key: &Key, present: Option<&Object>, expect: &Expect, api: 
         return Ok(());
     }
     let detail = match revision {
-        Some(revision) => format!("somebody changed it, and it is at revision {revision} now; read it again, change that and write"),
+        Some(revision) => {
+            format!("somebody changed it, and it is at revision {revision} now; read it again, change that and write")
+        }
         None => "it does not exist any more; write it without a revision to make it anew".into(),
     };
     Err(Refused::conflict(detail, present.map(|present| shown(api, key, present))))
