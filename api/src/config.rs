@@ -14,17 +14,17 @@ use std::net::SocketAddr;
 pub mod item {
     use super::*;
 
-    /// One [`Inbound`](super::Inbound).
+    /// One [`Inbound`].
     pub const INBOUND: &str = "inbound";
-    /// One [`GatewayConfig`](super::GatewayConfig), for gateways only.
+    /// One [`GatewayConfig`], for gateways only.
     pub const GATEWAY: &str = "gateway";
-    /// Prefix of [`Outbound`](super::Outbound) items.
+    /// Prefix of [`Outbound`] items.
     pub const OUTBOUND: &str = "outbound/";
-    /// Prefix of [`Endpoints`](super::Endpoints) items.
+    /// Prefix of [`Endpoints`] items.
     pub const ENDPOINTS: &str = "endpoints/";
-    /// Prefix of [`ZoneInfo`](super::ZoneInfo) items.
+    /// Prefix of [`ZoneInfo`] items.
     pub const ZONE: &str = "zone/";
-    /// Prefix of [`Trust`](super::Trust) items.
+    /// Prefix of [`Trust`] items.
     pub const TRUST: &str = "trust/";
 
     /// `outbound/MESH/NAMESPACE/SERVICE`
