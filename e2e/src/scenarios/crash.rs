@@ -12,6 +12,8 @@ use cli::dev::state::{Process, Role};
 use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -80,7 +82,7 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     let file = scene.path("topology.yaml");
     std::fs::write(&file, text)?;
     let mesh = Mesh::new(&file, &scene.path("state"))?;
-    let running = Running(&mesh);
+    let mut running = Running { mesh: &mesh, weft: scene.program("weft"), is_down: false };
     let begun = Instant::now();
     let up = mesh.up().await;
     let mut row = Row::new(UP);
@@ -96,7 +98,7 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     report.fact(KEPT, async |row| kept(&mesh, &told, row).await).await;
     report.fact(FINE, async |row| fine(&mesh, row).await).await;
     mesh.down().await?;
-    drop(running);
+    running.is_down = true;
     Ok(())
 }
 
@@ -111,14 +113,24 @@ fn unused() -> Result<u32> {
     (begin..98).find(unused).context("no network of 127.50 to 127.98 is unused")
 }
 
-/// Ends what `weft dev up` started, whatever happens: it runs on its own.
-struct Running<'a>(&'a Mesh);
+/// Ends what `weft dev up` started, whatever happens, also while it is starting: that runs on its own.
+struct Running<'a> {
+    mesh: &'a Mesh,
+    weft: PathBuf,
+    is_down: bool,
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        for process in self.0.state().map(|state| state.processes).unwrap_or_default() {
+        if self.is_down {
+            return;
+        }
+        for process in self.mesh.state().map(|state| state.processes).unwrap_or_default() {
             let _ = cli::dev::process::signal(&process, nix::sys::signal::Signal::SIGKILL);
         }
+        // Waits for one that is still starting.
+        let mut down = std::process::Command::new(&self.weft);
+        let _ = down.args(["dev", "down"]).env("WEFT_DEV_STATE", self.mesh.folder()).stderr(Stdio::null()).status();
     }
 }
 
