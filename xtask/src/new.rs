@@ -20,8 +20,7 @@ pub fn policy(name: &str) -> Result<()> {
     let list = fs::read_to_string(LIST)?;
     let (before, after) =
         list.split_once(BEFORE).with_context(|| format!("{LIST} has no `policies!` list to add to"))?;
-    let fill =
-        |template: &str| template.replace("NAME", name).replace("PLURAL", &plural).replace("WORDS", &words.join(" "));
+    let fill = |template: &str| template.replace("@NAME@", name).replace("@PLURAL@", &plural);
     fs::create_dir_all(folder.join("cases"))?;
     fs::write(folder.join("mod.rs"), fill(include_str!("../templates/policy/mod.rs.txt")))?;
     fs::write(folder.join("example.yaml"), fill(include_str!("../templates/policy/example.yaml")))?;
