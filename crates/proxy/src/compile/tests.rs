@@ -1,3 +1,5 @@
+//! What compiles, what is kept from before, and what is refused.
+
 use super::*;
 use serde_json::json;
 
