@@ -4,7 +4,9 @@
 
 use crate::{Path, install, measure, weft};
 use anyhow::{Context as _, Result, bail};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -24,6 +26,7 @@ const ENTRY_PORT: u16 = 20_000;
 const BETWEEN_PORT: u16 = 20_001;
 const BODY_BYTES: usize = 1024;
 const START_MAX: Duration = Duration::from_secs(20);
+const STOP_MAX: Duration = Duration::from_secs(3);
 const SERVER_NAME: &str = "backend.mesh";
 
 /// Certificates, configuration files and the backend.
@@ -172,9 +175,17 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// Asked first: what has children of its own, such as nginx, must end them itself.
 fn stop(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("process ids are small"));
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    let until = Instant::now() + STOP_MAX;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > until {
+            let _ = child.kill();
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
 }
 
 fn backend_conf(folder: &FilePath) -> String {
@@ -192,6 +203,8 @@ fn backend_conf(folder: &FilePath) -> String {
 fn certificates(folder: &FilePath) -> Result<()> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
+    // Names of their own: a leaf named like its issuer looks self-signed to others.
+    params.distinguished_name.push(DnType::CommonName, "bench authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     fs::write(folder.join("ca.crt"), params.self_signed(&key)?.pem())?;
@@ -199,6 +212,7 @@ fn certificates(folder: &FilePath) -> Result<()> {
     for name in ["server", "client"] {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let leaf = params.signed_by(&key, &issuer)?.pem();
         fs::write(folder.join(format!("{name}.crt")), &leaf)?;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 /// Two folds are at least this far apart, so a page gets at most two deltas a second.
 const FOLD_MIN: Duration = Duration::from_millis(500);
 /// Between two folds while somebody looks.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = FOLD_MIN;
 /// Between two folds while nobody looks and something is not well, or has just changed: verdicts need observations.
 const OBSERVE: Duration = Duration::from_millis(insight::OBSERVE_MS);
 /// A change is looked at once more after this, because a bad observation counts only when it is repeated.

@@ -77,7 +77,7 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 /// Probes of peer gateways.
 pub const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// A probe without answer is lost after this.
-pub const PROBE_ANSWER: Duration = Duration::from_millis(1500);
+pub const PROBE_ANSWER: Duration = Duration::from_secs(1);
 /// Probes of which round trip and loss are told.
 pub const PROBES_KEPT: usize = 10;
 /// A gateway waits so long for a workload's first bytes before it asks another; the ClientHello is all that was sent.
