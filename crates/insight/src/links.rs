@@ -86,9 +86,11 @@ fn failure(probe: &LinkProbe) -> String {
 /// probe is believed at once.
 fn believe(memory: &mut Memory, pair: &(ZoneName, ZoneName), probe: &LinkProbe, now_ms: u64) -> LinkState {
     let up = probe.reachable;
+    // Whoever folds seldom may have missed that it was up; a round trip of one of the last probes tells.
+    let reached = up || probe.rtt_us.is_some();
     let held = memory.links.entry(pair.clone()).or_insert_with(|| LinkMemory {
-        up: Held::new(up, now_ms),
-        reached: false,
+        up: Held::new(reached, now_ms),
+        reached,
         first_ms: now_ms,
         spills: Held::new(false, now_ms),
     });

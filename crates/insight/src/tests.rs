@@ -23,6 +23,8 @@ struct World {
     reports: Vec<ZoneReport>,
     states: Vec<ZoneState>,
     joined: Vec<bool>,
+    /// Probes that fail now were answered a moment ago.
+    heard_before: bool,
 }
 
 fn name(name: &str) -> ZoneName {
@@ -50,6 +52,7 @@ impl World {
             reports: vec![report; names.len()],
             states: vec![ZoneState::Active; names.len()],
             joined: vec![true; names.len()],
+            heard_before: false,
         }
     }
 
@@ -68,7 +71,7 @@ impl World {
                 let probes = (0..self.names.len()).filter(|peer| *peer != zone && self.joined[*peer]).map(|peer| {
                     let reachable = !self.cut.contains(&(zone, peer));
                     let error = if reachable { String::new() } else { "connection timed out".into() };
-                    let rtt_us = reachable.then_some(12_000);
+                    let rtt_us = (reachable || self.heard_before).then_some(12_000);
                     LinkProbe { peer: self.names[peer].clone(), reachable, rtt_us, loss: 0.0, error, at_ms: now_ms }
                 });
                 self.reports[zone].probes = probes.collect();
@@ -329,4 +332,12 @@ fn a_link_that_is_still_starting_is_no_partition_and_a_link_that_never_starts_is
     let mut world = World::new(&["west", "east"]);
     world.cut_off(1);
     assert_eq!(zone(&world.run(12_000), "east").status, Status::Partitioned);
+}
+
+#[test]
+fn a_link_that_was_up_before_anybody_looked_is_not_taken_for_starting() {
+    let mut world = World::new(&["west", "east"]);
+    world.cut_off(1);
+    world.heard_before = true;
+    assert_eq!(zone(&world.run(3_000), "east").status, Status::Partitioned);
 }
