@@ -86,8 +86,8 @@ fn failure(probe: &LinkProbe) -> String {
 /// probe is believed at once.
 fn believe(memory: &mut Memory, pair: &(ZoneName, ZoneName), probe: &LinkProbe, now_ms: u64) -> LinkState {
     let up = probe.reachable;
-    // Whoever folds seldom may have missed that it was up; a round trip of one of the last probes tells.
-    let reached = up || probe.rtt_us.is_some();
+    // Whoever folds seldom may have missed that it was up; the share of lost probes tells.
+    let reached = up || probe.loss < 1.0;
     let held = memory.links.entry(pair.clone()).or_insert_with(|| LinkMemory {
         up: Held::new(reached, now_ms),
         reached,

@@ -71,8 +71,9 @@ impl World {
                 let probes = (0..self.names.len()).filter(|peer| *peer != zone && self.joined[*peer]).map(|peer| {
                     let reachable = !self.cut.contains(&(zone, peer));
                     let error = if reachable { String::new() } else { "connection timed out".into() };
-                    let rtt_us = (reachable || self.heard_before).then_some(12_000);
-                    LinkProbe { peer: self.names[peer].clone(), reachable, rtt_us, loss: 0.0, error, at_ms: now_ms }
+                    let rtt_us = reachable.then_some(12_000);
+                    let loss = if reachable || self.heard_before { 0.0 } else { 1.0 };
+                    LinkProbe { peer: self.names[peer].clone(), reachable, rtt_us, loss, error, at_ms: now_ms }
                 });
                 self.reports[zone].probes = probes.collect();
             }
