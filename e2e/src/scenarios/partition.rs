@@ -109,6 +109,12 @@ async fn failover(world: &World, load: &Load, row: &mut Row) -> Result<()> {
 }
 
 async fn both(world: &World, load: &Load, row: &mut Row) -> Result<()> {
+    // A link that was never up is starting, which is no partition yet.
+    until("every gateway reaches every other", RETURNS, async || {
+        let overview = overview(world, "global").await?;
+        Ok(overview.links.iter().all(|link| link.state == LinkState::Up))
+    })
+    .await?;
     let since = unix_ms();
     world.nets.cut(&[Rule::Between(number("west"), number("east"))])?;
     let told = until("operators are told that the zones are partitioned", TOLD, async || {
