@@ -252,7 +252,7 @@ apps:
   - {name: web, replicas: 2}
 ";
         let topology = Topology::parse("t.yaml", text).unwrap();
-        let folder = Folder::new("/tmp/x".into());
+        let folder = Folder::new("state".into());
         let mut all = vec![global(&topology, &folder)];
         for i in 0..topology.zones.len() {
             let zone = zone(&topology, i, &folder);

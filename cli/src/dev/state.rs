@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_pattern_names_a_process_a_workload_or_many() {
-        let folder = Folder::new("/tmp/x".into());
+        let folder = Folder::new("state".into());
         let topology = crate::dev::topology::Topology::parse(
             "t.yaml",
             "zones: [{name: west, gateways: 2}]\napps: [{name: cart, replicas: 2}]\n",
