@@ -5,6 +5,7 @@ use super::state::{Process, Role};
 use crate::exit::{Exit, Failure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
+use nix::time::ClockId;
 use nix::unistd::Pid;
 use std::fs::OpenOptions;
 use std::net::TcpListener;
@@ -32,43 +33,35 @@ pub enum Alive {
     Dead,
 }
 
-/// `(state letter, start time in ticks, CPU ticks, resident pages)` of a process.
-fn stat(pid: i32) -> Option<(char, u64, u64)> {
+/// `(state letter, start time in ticks)` of a process.
+fn stat(pid: i32) -> Option<(char, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything (proc(5)).
     let fields: Vec<&str> = text[text.rfind(')')? + 2..].split(' ').collect();
-    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?, ticks))
+    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
 }
 
 /// Whether and how it runs. A number that another process has by now counts as dead.
 pub fn alive(process: &Process) -> Alive {
     let Some(pid) = process.pid else { return Alive::Dead };
     match stat(pid) {
-        Some((_, started, _)) if process.started != Some(started) => Alive::Dead,
+        Some((_, started)) if process.started != Some(started) => Alive::Dead,
         Some(('Z' | 'X', ..)) | None => Alive::Dead,
         Some(('T' | 't', ..)) => Alive::Stopped,
         Some(_) => Alive::Running,
     }
 }
 
-/// Resident memory in bytes and CPU seconds that its threads have used so far.
+/// Resident memory in bytes and CPU seconds that its threads, ended ones too, have used so far.
 pub fn usage(process: &Process) -> Option<(u64, f64)> {
-    const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, fixed for user space on Linux
     let pid = process.pid?;
-    let (_, _, ticks) = stat(pid)?;
-    // The scheduler's own count is exact; ticks are a sample, and too coarse for a process that hardly runs.
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
-    let run = threads.filter_map(|thread| {
-        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    });
-    let nanoseconds: u64 = run.sum();
-    let cpu = if nanoseconds > 0 { nanoseconds as f64 / 1e9 } else { ticks as f64 / TICKS_PER_SECOND };
+    // The scheduler's own count: exact to the nanosecond, and it does not forget threads that have ended.
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).ok()?;
+    let cpu = Duration::from(clock.now().ok()?);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = resident.trim().trim_end_matches(" kB").trim().parse().ok()?;
-    Some((kib * 1024, cpu))
+    Some((kib * 1024, cpu.as_secs_f64()))
 }
 
 /// The folder of this program: its sisters are looked for there.
@@ -140,7 +133,7 @@ pub fn start(process: &mut Process, programs: &Path, tied: bool) -> Result<(), F
         .map_err(|error| Failure::file("start", &program, &error))?;
     let pid = child.id() as i32;
     process.pid = Some(pid);
-    process.started = stat(pid).map(|(_, started, _)| started);
+    process.started = stat(pid).map(|(_, started)| started);
     Ok(())
 }
 
@@ -221,7 +214,7 @@ mod tests {
     #[test]
     fn the_own_process_runs_and_a_reused_number_does_not() {
         let pid = std::process::id() as i32;
-        let (_, started, _) = stat(pid).unwrap();
+        let (_, started) = stat(pid).unwrap();
         let mut process = Process {
             name: "x".into(),
             role: Role::App,

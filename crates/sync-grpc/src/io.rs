@@ -1,10 +1,9 @@
 //! A TLS connection that knows its peer and when it was last heard.
 
-use crate::limits::SILENCE_MAX;
+use crate::silence::Patience;
 use api::SpiffeId;
 use api::sync_v1::Open;
 use process::clock::unix_ms;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
@@ -64,31 +62,6 @@ pub(crate) struct Connection {
     patience: Option<Patience>,
 }
 
-/// Ends a connection over which nothing comes. The side that dialled pings, so a healthy one is never silent; that the
-/// other side only listens halves what an idle stream costs.
-struct Patience {
-    heard: Instant,
-    /// Looked at when it rings, not moved with every byte.
-    alarm: Pin<Box<Sleep>>,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self { heard: Instant::now(), alarm: Box::pin(sleep_until(Instant::now() + SILENCE_MAX)) }
-    }
-
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.alarm.as_mut().poll(cx).is_ready() {
-            let end = self.heard + SILENCE_MAX;
-            if end <= Instant::now() {
-                return true;
-            }
-            self.alarm.as_mut().reset(end);
-        }
-        false
-    }
-}
-
 impl Connection {
     pub(crate) fn dialled(stream: tokio_rustls::client::TlsStream<TcpStream>) -> Self {
         Self { stream: stream.into(), heard: Heard::default(), peer: None, patience: None }
@@ -98,11 +71,12 @@ impl Connection {
         stream: tokio_rustls::server::TlsStream<TcpStream>,
         addr: SocketAddr,
         closing: CancellationToken,
+        patience: Patience,
     ) -> Self {
         let identity = identity::peer_identity(stream.get_ref().1.peer_certificates());
         let (id, common_name) = identity.map(|identity| (Some(identity.id), identity.common_name)).unwrap_or_default();
         let peer = Peer { closing, ..Peer::new(id, common_name, addr) };
-        Self { stream: stream.into(), heard: peer.heard.clone(), peer: Some(peer), patience: Some(Patience::new()) }
+        Self { stream: stream.into(), heard: peer.heard.clone(), peer: Some(peer), patience: Some(patience) }
     }
 
     pub(crate) fn heard(&self) -> Heard {
@@ -124,8 +98,8 @@ impl AsyncRead for Connection {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.heard.now();
-            if let Some(patience) = &mut self.patience {
-                patience.heard = Instant::now();
+            if let Some(patience) = &self.patience {
+                patience.heard();
             }
         } else if polled.is_pending() && self.patience.as_mut().is_some_and(|patience| patience.is_over(cx)) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

@@ -16,6 +16,7 @@ mod published;
 mod serve;
 mod service;
 mod session;
+mod silence;
 mod wire;
 
 pub use admission::Admission;

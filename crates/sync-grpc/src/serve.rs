@@ -1,7 +1,8 @@
 //! A listener: TLS, who is there, HTTP/2, and then any gRPC services.
 
 use crate::io::Connection;
-use crate::limits::{ACCEPT_TIMEOUT, DRAIN_TIMEOUT, HANDSHAKES_MAX, WINDOW_BYTES};
+use crate::limits::{ACCEPT_TIMEOUT, DRAIN_TIMEOUT, HANDSHAKES_MAX, SILENCE_MAX, WINDOW_BYTES};
+use crate::silence::Silence;
 use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
@@ -31,7 +32,10 @@ pub async fn serve(
     cancel: CancellationToken,
 ) -> Result<(), ServeError> {
     let (connections, incoming) = mpsc::channel(1);
-    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(acceptor), connections, cancel.clone()));
+    let silence = Arc::new(Silence::new(SILENCE_MAX));
+    let ringing = silence.clone();
+    let ringing = tokio::spawn(async move { ringing.run().await });
+    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(acceptor), connections, silence, cancel.clone()));
     let server = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -46,6 +50,7 @@ pub async fn serve(
         () = drained => Ok(()),
     };
     accepting.abort();
+    ringing.abort();
     Ok(served?)
 }
 
@@ -53,6 +58,7 @@ async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     connections: mpsc::Sender<io::Result<Connection>>,
+    silence: Arc<Silence>,
     cancel: CancellationToken,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -70,9 +76,12 @@ async fn accept(
             },
         };
         let (acceptor, connections, cancel) = (acceptor.clone(), connections.clone(), cancel.clone());
+        let silence = silence.clone();
         tokio::spawn(async move {
             match timeout(ACCEPT_TIMEOUT, handshake(acceptor, tcp)).await {
-                Ok(Ok(tls)) => drop(connections.send(Ok(Connection::accepted(tls, addr, cancel))).await),
+                Ok(Ok(tls)) => {
+                    drop(connections.send(Ok(Connection::accepted(tls, addr, cancel, silence.watch()))).await)
+                }
                 Ok(Err(error)) => tracing::debug!(%addr, %error, "handshake failed"),
                 Err(_) => tracing::debug!(%addr, "handshake took too long"),
             }
