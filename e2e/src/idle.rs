@@ -8,6 +8,8 @@ use cli::dev::state::Role;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// After the start: first reports, probes and the ends of slow start pass.
+const SETTLED: Duration = Duration::from_secs(20);
 /// How long nothing happens.
 const WATCHED: Duration = Duration::from_secs(25);
 const MIB: f64 = (1 << 20) as f64;
@@ -25,10 +27,11 @@ pub async fn measure(mesh: &Mesh) -> Result<Row> {
     row.measured = true;
     let since = Instant::now();
     mesh.at_rest().await?;
+    // Two waits that are for a time: a rate over the second one is what is measured.
+    tokio::time::sleep(SETTLED).await;
     let processes = mesh.state()?.processes;
     let before: Vec<_> = processes.iter().map(usage).collect();
     let begin = Instant::now();
-    // The one wait that is for a time: a rate over it is what is measured.
     tokio::time::sleep(WATCHED).await;
     let minutes = begin.elapsed().as_secs_f64() / 60.0;
     let mut roles: BTreeMap<Role, Vec<(f64, f64)>> = BTreeMap::new();
