@@ -4,8 +4,10 @@
 //! JSON. Readers tolerate unknown fields, because an older proxy may meet a newer control plane.
 
 mod balancing;
+mod breaker;
 
 pub use balancing::{Algorithm, Balancing, Ejection, FailoverTier, SpillMode};
+pub use breaker::Breaker;
 
 use crate::kinds::{DefaultAuthorization, HttpFilter, HttpMatch, MutualTls, Protocol, ZoneState};
 use crate::name::{MeshName, Name, Namespace, SpiffeId, TrustDomain, ZoneName};
@@ -202,6 +204,9 @@ pub struct Outbound {
     pub ports: Vec<OutboundPort>,
     /// How places and endpoints of it are chosen.
     pub balancing: Balancing,
+    /// How much of it one proxy may have in use at a time.
+    #[serde(default)]
+    pub breaker: Breaker,
     /// Outside the mesh: addresses instead of endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,

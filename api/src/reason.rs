@@ -68,6 +68,8 @@ reasons! {
     AppUnreachable = "APP_UNREACHABLE", "the application behind the proxy does not accept connections";
     /// A limit of the proxy was reached.
     Overloaded = "OVERLOADED", "a limit of the proxy was reached";
+    /// A limit of a CircuitBreaker was reached.
+    CircuitOpen = "CIRCUIT_OPEN", "a circuit breaker's limit was reached: too much of the service is in use already";
     /// The request is not valid.
     BadRequest = "BAD_REQUEST", "the request is malformed or exceeds a limit";
 }

@@ -2,7 +2,7 @@
 
 use crate::check::check_spec;
 use crate::shape::{Rules, Traffic};
-use api::config::{AuthorizationRule, Balancing, Retry, Timeouts};
+use api::config::{AuthorizationRule, Balancing, Breaker, Retry, Timeouts};
 use api::kinds::Spec;
 use api::name::ZoneName;
 use api::object::{Owner, Scope};
@@ -80,6 +80,8 @@ pub struct Settings {
     pub retry: Retry,
     /// How places and endpoints are chosen.
     pub balancing: Balancing,
+    /// How much may be in use at a time.
+    pub breaker: Breaker,
 }
 
 /// What lowering may know of the world: where the caller is, and which zones there are.

@@ -38,6 +38,7 @@ policies! {
     timeout: Timeout is outbound,
     retry: Retry is outbound,
     load_balancing: LoadBalancing is outbound,
+    circuit_breaker: CircuitBreaker is outbound,
     authorization: Authorization is inbound,
 }
 

@@ -6,7 +6,7 @@
 use crate::http::filter::Filters;
 use crate::http::matching::Match;
 use api::config::{
-    Backend, Balancing, DNS_SUFFIX, Endpoints, EndpointsPlace, External, GatewayConfig, Inbound, Outbound,
+    Backend, Balancing, Breaker, DNS_SUFFIX, Endpoints, EndpointsPlace, External, GatewayConfig, Inbound, Outbound,
     OutboundPort, OutboundRule, Retry, ServiceRef, Timeouts, Trust, ZoneInfo, item,
 };
 use api::kinds::{Protocol, ZoneState};
@@ -81,6 +81,8 @@ pub struct Rule {
 pub struct Places {
     /// How.
     pub balancing: Balancing,
+    /// How much of it may be in use.
+    pub breaker: Breaker,
     /// Endpoints, by zone.
     pub sets: Vec<Arc<Endpoints>>,
     /// Zones with their states.
@@ -281,6 +283,7 @@ impl Compiler {
             let config = running.services.get(&service).map(|service| &service.config);
             let places = Places {
                 balancing: config.map(|config| config.balancing.clone()).unwrap_or_default(),
+                breaker: config.map(|config| config.breaker.clone()).unwrap_or_default(),
                 sets,
                 zones: running.zones.clone(),
                 external: config.and_then(|config| config.external.clone()),
@@ -297,6 +300,7 @@ impl Compiler {
 
 fn same(last: &Places, now: &Places) -> bool {
     last.balancing == now.balancing
+        && last.breaker == now.breaker
         && last.external == now.external
         && Arc::ptr_eq(&last.zones, &now.zones)
         && last.sets.len() == now.sets.len()

@@ -51,7 +51,7 @@ impl Failure {
             RouteReason::BadRequest => "13",
             RouteReason::Denied => "7",
             RouteReason::RequestTimeout => "4",
-            RouteReason::Overloaded => "8",
+            RouteReason::Overloaded | RouteReason::CircuitOpen => "8",
             _ => "14",
         }
     }

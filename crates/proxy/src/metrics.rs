@@ -1,8 +1,10 @@
 //! Counters in the form Prometheus reads.
 
 use crate::edge::gateway::Edge;
+use crate::outbound::breaker::Limit;
 use crate::record::{BUCKETS_US, Count, Series};
 use crate::state::State;
+use api::config::ServiceRef;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -60,6 +62,7 @@ impl Collector for Traffic {
         for (policy, count) in self.state.counters.denials() {
             denied.encode_family(&[("policy", policy)])?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
         }
+        self.breakers(&mut encoder)?;
         if let Some(edge) = &self.edge {
             let help = "Connections relayed to workloads";
             let mut relayed = encoder.encode_descriptor("weft_gateway_relayed", help, None, MetricType::Counter)?;
@@ -68,6 +71,31 @@ impl Collector for Traffic {
             let mut refused = encoder.encode_descriptor("weft_gateway_refused", help, None, MetricType::Counter)?;
             for (why, count) in edge.refusals() {
                 refused.encode_family(&[("why", why)])?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Traffic {
+    fn breakers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let breakers = self.state.breakers.all();
+        let labels = |service: &ServiceRef, limit: Limit| {
+            [("service", service.to_string()), ("limit", limit.as_str().to_owned())]
+        };
+        let help = "What calls to a service have in use, as circuit breakers count it";
+        let mut used = encoder.encode_descriptor("weft_breaker_used", help, None, MetricType::Gauge)?;
+        for (service, breaker) in &breakers {
+            for limit in Limit::ALL {
+                used.encode_family(&labels(service, limit))?.encode_gauge(&breaker.used(limit))?;
+            }
+        }
+        let help = "Refused by a circuit breaker";
+        let mut refused = encoder.encode_descriptor("weft_breaker_refused", help, None, MetricType::Counter)?;
+        for (service, breaker) in &breakers {
+            for limit in Limit::ALL {
+                let count = breaker.refused(limit);
+                refused.encode_family(&labels(service, limit))?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use crate::compile::Running;
 use crate::inbound::ready::Apps;
+use crate::outbound::breaker::Breakers;
 use crate::record::Counters;
 use crate::vips::Names;
 use crate::worker::Worker;
@@ -59,6 +60,8 @@ pub struct State {
     pub trust: TrustStore,
     /// Counters of all workers.
     pub counters: Counters,
+    /// How much of each called service is in use.
+    pub breakers: Breakers,
     /// Whether the app answers.
     pub apps: Apps,
     /// Where the app is.
@@ -97,6 +100,7 @@ impl State {
             credentials,
             trust,
             counters: Counters::default(),
+            breakers: Breakers::default(),
             apps: Apps::new(app_address, news.clone()),
             app_address,
             answer_headers,
@@ -121,6 +125,7 @@ impl State {
 
     /// Swaps configuration. Connections stay; the next request on each sees it.
     pub fn run(&self, running: Arc<Running>, names: Names) {
+        self.breakers.keep(|service| running.services.contains_key(service));
         self.running.store(running);
         self.names.send_if_modified(|held| {
             let differs = **held != names;

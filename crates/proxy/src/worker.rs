@@ -45,7 +45,8 @@ impl Worker {
         if let Some(callee) = callees.get(service).and_then(|ports| ports.get(&port)) {
             return callee.clone();
         }
-        let callee = Callee::new(service.clone(), port, self.state.own.zone.clone(), self.state.place());
+        let breaker = self.state.breakers.of(service);
+        let callee = Callee::new(service.clone(), port, self.state.own.zone.clone(), self.state.place(), breaker);
         callees.entry(service.clone()).or_default().insert(port, callee.clone());
         callee
     }

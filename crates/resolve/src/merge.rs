@@ -34,6 +34,14 @@ impl Merged {
         over(into, values, kind, document, &mut self.origins);
     }
 
+    /// Which document (`NAMESPACE/NAME`) each value of a kind is from, by its field.
+    pub(crate) fn policies(&self, kind: &str) -> BTreeMap<String, String> {
+        let of_kind = |at: &str| Some(at.strip_prefix(kind)?.strip_prefix('.')?.to_owned());
+        let name = |Key { namespace, name, .. }: &Key| format!("{}/{name}", namespace.clone().unwrap_or_default());
+        let origins = self.origins.iter().filter_map(|(at, origin)| Some((of_kind(at)?, name(&origin.policy))));
+        origins.collect()
+    }
+
     /// Merged values of a kind; nothing when no document speaks.
     pub(crate) fn of(&self, kind: &str) -> Value {
         Value::Object(self.values.get(kind).cloned().unwrap_or_default())

@@ -13,7 +13,8 @@ use api::kinds::{DefaultAuthorization, ExternalService, MutualTls, ServicePort};
 use api::name::{SpiffeId, ZoneName};
 use api::object::Key;
 use bytes::Bytes;
-use policy::{Around, Grain, KINDS, Lower, Settings, ZoneAround};
+use policy::circuit_breaker::CircuitBreaker;
+use policy::{Around, Grain, KINDS, Lower, Outbound as _, Settings, ZoneAround};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +129,8 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
     let Call { service, external, .. } = call;
     let item = item::outbound(service);
     let whole = call.merge(Grain::Service, call.about(None, None), None);
-    let balancing = call.lower(Grain::Service, &whole).balancing;
+    let Settings { balancing, mut breaker, timeouts: _, retry: _ } = call.lower(Grain::Service, &whole);
+    breaker.policies = whole.policies(CircuitBreaker::KIND);
     resolved.took_part(&item, &whole);
     let mut lowered = Vec::new();
     for ServicePort { port, name, app_protocol } in ports.values() {
@@ -137,7 +139,7 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
         for draft in drafts {
             let merged =
                 call.merge(Grain::Rule, call.about(Some((*port, name.as_deref())), Some(&draft)), Some(&draft));
-            let Settings { timeouts, retry, balancing: _ } = call.lower(Grain::Rule, &merged);
+            let Settings { timeouts, retry, balancing: _, breaker: _ } = call.lower(Grain::Rule, &merged);
             resolved.took_part(&format!("{item}#{port}/{}", draft.name), &merged);
             call.warn_of_dangling(&draft, resolved);
             let Draft { name, matches, filters, backends, timeouts: _, from } = draft;
@@ -154,7 +156,7 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
         endpoints: endpoints.iter().map(|endpoint| (endpoint.address.clone(), endpoint.port)).collect(),
         tls: tls.as_ref().map(|tls| (tls.server_name.clone(), tls.roots.clone())),
     });
-    let outbound = Outbound { service: service.clone(), hosts, ports: lowered, balancing, external };
+    let outbound = Outbound { service: service.clone(), hosts, ports: lowered, balancing, breaker, external };
     resolved.items.insert(item, bytes(&outbound));
 }
 

@@ -18,7 +18,14 @@ fn outbound(rule: &str) -> Bytes {
     };
     let ports = vec![OutboundPort { port: 80, protocol: Protocol::Http, rules: vec![rule] }];
     let hosts = vec!["cart.shop.mesh".into(), "Shop.Example".into()];
-    let outbound = Outbound { service: cart(), hosts, ports, balancing: Balancing::default(), external: None };
+    let outbound = Outbound {
+        service: cart(),
+        hosts,
+        ports,
+        balancing: Balancing::default(),
+        breaker: Default::default(),
+        external: None,
+    };
     serde_json::to_vec(&outbound).unwrap().into()
 }
 

@@ -235,11 +235,6 @@ impl<G> Answer<G> {
         Self { body: AnswerBody::Upstream(body), until_end: Some(until_end) }
     }
 
-    /// From upstream, with nobody waiting for its end.
-    pub fn foreign(body: Incoming) -> Self {
-        Self { body: AnswerBody::Upstream(body), until_end: None }
-    }
-
     /// Of our own.
     pub fn text(text: impl Into<Bytes>) -> Self {
         Self { body: AnswerBody::Text(text.into()), until_end: None }

@@ -18,6 +18,8 @@ pub enum Ended {
     Late,
     /// There is nobody to send it to; asking again at once would be told the same.
     Nobody,
+    /// A circuit breaker had no room for it; asking again would only add to what is too much already.
+    NoRoom,
 }
 
 /// Whether sending the request again can do harm (RFC 9110 section 9.2.2), not counting the budget.
@@ -26,7 +28,7 @@ pub fn safe(ended: Ended, method: &Method, retry: &Retry, replayable: bool) -> b
     replayable
         && match ended {
             Ended::Unsent => true,
-            Ended::Nobody => false,
+            Ended::Nobody | Ended::NoRoom => false,
             Ended::Broken | Ended::Late => repeatable,
             Ended::Status(status) => repeatable && retry.on_status.contains(&status.as_u16()),
         }

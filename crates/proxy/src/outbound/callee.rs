@@ -3,20 +3,22 @@
 //! The lock is held for the few steps of choosing and counting and never over an await; other threads take it only
 //! to explain.
 
+use super::breaker::{Breaker, Limit, Open, Taken};
 use crate::compile::{Places, Running};
 use crate::error::ConnectError;
 use crate::http::body::Outgoing;
 use crate::http::retry::Budget;
-use crate::limits::{LINK_IDLE, LINKS_PER_PEER, STREAMS_PER_LINK};
+use crate::limits::{LINK_IDLE, LINKS_PER_PEER, STREAMS_MAX, STREAMS_PER_LINK};
 use crate::pool::link::{Link, SendError, sentence};
 use crate::pool::transport::Carries;
 use crate::worker::Worker;
-use api::config::{Retry, ServiceRef};
+use api::config::{self, Retry, ServiceRef};
 use api::kinds::Place;
 use api::{RouteReason, ZoneName};
 use balance::{Ask, Balancer, Candidate, CandidateId, Choice, ConnectionId, Outcome, Target, Tiers};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub struct Callee {
     pub service: ServiceRef,
     /// Which port, as callers name it.
     pub port: u16,
+    breaker: Arc<Breaker>,
     state: Mutex<Inner>,
 }
 
@@ -57,6 +60,8 @@ type Opening = watch::Receiver<Option<Result<Held, Arc<ConnectError>>>>;
 pub enum Refused {
     /// There is nobody to connect to.
     Nobody(RouteReason),
+    /// A circuit breaker has no room for it.
+    NoRoom(Open),
     /// This one did not take it.
     Connect {
         /// Not to be tried again by this request.
@@ -68,7 +73,7 @@ pub enum Refused {
 
 impl Callee {
     /// Knows nothing before the first request.
-    pub fn new(service: ServiceRef, port: u16, zone: ZoneName, place: Place) -> Arc<Self> {
+    pub fn new(service: ServiceRef, port: u16, zone: ZoneName, place: Place, breaker: Arc<Breaker>) -> Arc<Self> {
         let state = Inner {
             balancer: Balancer::new(zone, place, &api::config::Balancing::default()),
             places: None,
@@ -76,21 +81,33 @@ impl Callee {
             links: HashMap::new(),
             opening: HashMap::new(),
         };
-        Arc::new(Self { service, port, state: Mutex::new(state) })
+        Arc::new(Self { service, port, breaker, state: Mutex::new(state) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request towards the retry budget.
-    pub fn request(&self, now_us: u64) {
-        self.lock().budget.request(now_us / 1_000_000);
+    /// Lets a request in, if its breaker has room, and counts it towards the retry budget.
+    pub fn admit(&self, running: &Running, now_us: u64) -> Result<Taken, Open> {
+        let mut state = self.lock();
+        state.refresh(running, &self.service, now_us);
+        state.budget.request(now_us / 1_000_000);
+        state.take(&self.breaker, Limit::Requests)
     }
 
-    /// Takes a retry from the budget.
-    pub fn take_retry(&self, retry: &Retry, now_us: u64) -> bool {
-        self.lock().budget.take(retry, now_us / 1_000_000)
+    /// Lets a connection of bytes in, if its breaker has room.
+    pub fn admit_bytes(&self, running: &Running, now_us: u64) -> Result<Taken, Open> {
+        let mut state = self.lock();
+        state.refresh(running, &self.service, now_us);
+        state.take(&self.breaker, Limit::Connections)
+    }
+
+    /// Takes a retry from the budget, if the breaker has room for one more.
+    pub fn take_retry(&self, retry: &Retry, now_us: u64) -> Option<Taken> {
+        let mut state = self.lock();
+        let taken = state.take(&self.breaker, Limit::Retries).ok()?;
+        state.budget.take(retry, now_us / 1_000_000).then_some(taken)
     }
 
     /// Chooses, without connecting: for connections of bytes.
@@ -109,36 +126,60 @@ impl Callee {
         ask: &Ask<'_>,
         connect: Duration,
     ) -> Result<Lease, Refused> {
-        let (choice, opening) = {
+        let (choice, opening, _waits) = {
             let now_us = worker.now_us();
             let mut state = self.lock();
             state.refresh(running, &self.service, now_us);
-            let choice = state.balancer.pick(ask, now_us, &mut || worker.random()).map_err(Refused::Nobody)?;
-            if let Some(held) = state.open_link(&choice) {
-                return Ok(state.lease(self, worker, held, choice));
-            }
-            let opening = match state.opening.get(&choice.id).cloned() {
-                Some(opening) => {
-                    // Somebody else opens one already; the balancer counts ours as given up.
-                    if matches!(*choice.candidate, Candidate::Gateway { .. }) && choice.connection.is_none() {
-                        state.balancer.finished(choice.id, now_us, Outcome::Cancelled);
+            let mut tried: SmallVec<[CandidateId; 4]> = SmallVec::from_slice(ask.tried);
+            loop {
+                let ask = Ask { tried: &tried, ..*ask };
+                let choice = state.balancer.pick(&ask, now_us, &mut || worker.random()).map_err(Refused::Nobody)?;
+                if let Some(held) = state.open_link(&choice) {
+                    return state.lease(self, worker, held, choice);
+                }
+                let waits = match state.take(&self.breaker, Limit::Pending) {
+                    Ok(waits) => waits,
+                    Err(open) => {
+                        state.give_up(&choice, now_us);
+                        return Err(Refused::NoRoom(open));
                     }
-                    opening
+                };
+                if let Some(opening) = state.opening.get(&choice.id).cloned() {
+                    // Somebody else opens one already; the balancer counts ours as given up.
+                    if matches!(*choice.candidate, Candidate::Gateway { .. }) {
+                        state.give_up(&choice, now_us);
+                    }
+                    break (choice, opening, waits);
                 }
-                None => {
-                    self.open(&mut state, worker, choice.id, choice.candidate.clone(), choice.zone.clone(), connect)
+                match state.take(&self.breaker, Limit::Connections) {
+                    Ok(taken) => {
+                        let (candidate, zone) = (choice.candidate.clone(), choice.zone.clone());
+                        let opening = self.open(&mut state, worker, choice.id, candidate, zone, connect, taken);
+                        break (choice, opening, waits);
+                    }
+                    // Without room for another connection an open one is shared, to this candidate or to another.
+                    Err(open) => {
+                        state.give_up(&choice, now_us);
+                        if let Some(held) = state.least_used(choice.id) {
+                            return state.lease(self, worker, held, choice);
+                        }
+                        if tried.contains(&choice.id) {
+                            return Err(Refused::NoRoom(open));
+                        }
+                        tried.push(choice.id);
+                    }
                 }
-            };
-            (choice, opening)
+            }
         };
         match settled(opening).await {
-            Some(Ok(held)) => Ok(self.lock().lease(self, worker, held, choice)),
+            Some(Ok(held)) => self.lock().lease(self, worker, held, choice),
             Some(Err(error)) => Err(Refused::Connect { id: choice.id, error }),
             None => Err(Refused::Nobody(RouteReason::ConnectFailed)),
         }
     }
 
     /// Opens a connection as a task of its own, so that a caller who leaves does not undo it for those who wait too.
+    #[allow(clippy::too_many_arguments)] // One connection is all of these; a struct would only rename them.
     fn open(
         self: &Arc<Self>,
         state: &mut Inner,
@@ -147,13 +188,14 @@ impl Callee {
         candidate: Arc<Candidate>,
         zone: ZoneName,
         limit: Duration,
+        taken: Taken,
     ) -> Opening {
         let (done, opening) = watch::channel(None);
         state.opening.insert(id, opening.clone());
         let (callee, worker) = (self.clone(), worker.clone());
         tokio::spawn(async move {
             let opened = callee.connect(&worker, &candidate, &zone, limit).await;
-            let result = callee.settle(&worker, id, &candidate, opened);
+            let result = callee.settle(&worker, id, &candidate, opened, taken);
             done.send_replace(Some(result));
         });
         opening
@@ -180,6 +222,7 @@ impl Callee {
         id: CandidateId,
         candidate: &Candidate,
         opened: Result<Link, ConnectError>,
+        taken: Taken,
     ) -> Result<Held, Arc<ConnectError>> {
         let now_us = worker.now_us();
         let mut state = self.lock();
@@ -207,6 +250,7 @@ impl Callee {
         let (callee, closed) = (Arc::downgrade(self), link.closed());
         tokio::spawn(async move {
             closed.cancelled().await;
+            drop(taken);
             if let Some(callee) = callee.upgrade() {
                 callee.closed(id, connection, &link);
             }
@@ -258,8 +302,9 @@ impl Callee {
             let wants: Vec<_> = state.balancer.wants().map(|(id, candidate, _)| (id, candidate.clone())).collect();
             for (id, candidate) in wants {
                 let zone = state.balancer.candidate(id).map(|(zone, _)| zone.clone());
-                if let Some(zone) = zone.filter(|_| !state.opening.contains_key(&id)) {
-                    self.open(&mut state, worker, id, candidate, zone, WARM_CONNECT);
+                let Some(zone) = zone.filter(|_| !state.opening.contains_key(&id)) else { continue };
+                if let Ok(taken) = state.take(&self.breaker, Limit::Connections) {
+                    self.open(&mut state, worker, id, candidate, zone, WARM_CONNECT, taken);
                 }
             }
         }
@@ -307,6 +352,31 @@ impl Inner {
         self.places = Some(places.clone());
     }
 
+    /// Takes one more of what is limited.
+    fn take(&self, breaker: &Arc<Breaker>, limit: Limit) -> Result<Taken, Open> {
+        match &self.places {
+            Some(places) => breaker.take(limit, &places.breaker),
+            None => breaker.take(limit, &config::Breaker::default()),
+        }
+    }
+
+    /// Nothing came of this choice, which says nothing about the candidate.
+    fn give_up(&mut self, choice: &Choice, now_us: u64) {
+        match (&*choice.candidate, choice.connection) {
+            // It was to be opened, and the balancer counts on it.
+            (Candidate::Gateway { .. }, None) => {}
+            (Candidate::Endpoint { .. }, _) if choice.probe => self.balancer.started(choice.id, now_us),
+            _ => return,
+        }
+        self.balancer.finished(choice.id, now_us, Outcome::Cancelled);
+    }
+
+    /// The connection to this candidate that is used least.
+    fn least_used(&self, id: CandidateId) -> Option<Held> {
+        let links = self.links.get(&id)?;
+        links.iter().filter(|held| held.link.is_open()).min_by_key(|held| held.link.in_flight()).cloned()
+    }
+
     /// An open connection for this choice, unless one more should be opened.
     fn open_link(&self, choice: &Choice) -> Option<Held> {
         let links = self.links.get(&choice.id).map(Vec::as_slice).unwrap_or_default();
@@ -323,12 +393,23 @@ impl Inner {
         }
     }
 
-    fn lease(&mut self, callee: &Arc<Callee>, worker: &Arc<Worker>, held: Held, choice: Choice) -> Lease {
+    fn lease(
+        &mut self,
+        callee: &Arc<Callee>,
+        worker: &Arc<Worker>,
+        held: Held,
+        choice: Choice,
+    ) -> Result<Lease, Refused> {
+        // Beyond what the peer allows at once, the request waits for a stream until its head is there.
+        let waits = match held.link.in_flight() >= STREAMS_MAX as usize {
+            true => Some(self.take(&callee.breaker, Limit::Pending).map_err(Refused::NoRoom)?),
+            false => None,
+        };
         let target = held.connection.map_or_else(|| Target::from(choice.id), Target::from);
         let now_us = worker.now_us();
         self.balancer.started(target, now_us);
         held.link.count(true, now_us);
-        Lease {
+        Ok(Lease {
             callee: callee.clone(),
             worker: worker.clone(),
             link: held.link,
@@ -336,7 +417,9 @@ impl Inner {
             choice,
             started_us: now_us,
             outcome: Outcome::Cancelled,
-        }
+            waits,
+            taken: SmallVec::new(),
+        })
     }
 }
 
@@ -350,12 +433,15 @@ pub struct Lease {
     pub choice: Choice,
     started_us: u64,
     outcome: Outcome,
+    waits: Option<Taken>,
+    taken: SmallVec<[Taken; 2]>,
 }
 
 impl Lease {
     /// Sends, and waits for the head of the answer.
     pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, SendError> {
         let sent = self.link.send(request).await;
+        self.waits = None;
         self.outcome = match &sent {
             Ok(response) => self.answered(response.status().as_u16()),
             Err(SendError { hung: true, .. }) => Outcome::Hung,
@@ -364,6 +450,11 @@ impl Lease {
             Err(_) => Outcome::Broken,
         };
         sent
+    }
+
+    /// Holds on to what a breaker counts until the end of the answer.
+    pub fn hold(&mut self, taken: impl IntoIterator<Item = Taken>) {
+        self.taken.extend(taken);
     }
 
     /// The try's own deadline passed: as if it had answered 504.

@@ -1,5 +1,6 @@
 //! Services outside the mesh: plain TCP or TLS to their addresses, in order of preference.
 
+use super::breaker::Limit;
 use super::forward::Forward;
 use super::http::{Hold, Notes};
 use crate::compile::Port;
@@ -9,8 +10,9 @@ use crate::http::headers;
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, RELAY_BYTES};
 use crate::pool::link::sentence;
 use crate::tcp::copy;
+use crate::worker::Worker;
 use api::RouteReason;
-use api::config::External;
+use api::config::{External, Outbound};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 /// Where Debian, Fedora and Alpine keep the system's roots.
@@ -49,9 +51,13 @@ pub async fn forward(
     notes.tries = 1;
     let host = this.authority.as_ref().map(|authority| authority.host().to_owned()).unwrap_or_default();
     let limit = Duration::from_millis(this.rule.timeouts.connect_ms);
-    let io = open(external, port.port, &host, limit).await.map_err(|error| {
-        Failure::new(RouteReason::ConnectFailed, format!("{}: {error}", this.service.config.service))
-    })?;
+    let Outbound { service, breaker: limits, .. } = &this.service.config;
+    let breaker = this.worker.state.breakers.of(service);
+    let take = |limit| breaker.take(limit, limits).map_err(|open| open.failure(service));
+    let hold = Hold::External([take(Limit::Requests)?, take(Limit::Connections)?]);
+    let io = open(external, port.port, &host, limit)
+        .await
+        .map_err(|error| Failure::new(RouteReason::ConnectFailed, format!("{service}: {error}")))?;
     let reset = |error: hyper::Error| Failure::new(RouteReason::UpstreamReset, sentence(&error));
     let mut builder = http1::Builder::new();
     builder.max_headers(HEADERS_MAX).max_buf_size(HEADER_BYTES_MAX.max(RELAY_BYTES));
@@ -74,17 +80,36 @@ pub async fn forward(
     let (mut parts, body) = response.map_err(reset)?.into_parts();
     headers::strip_hop(&mut parts.headers);
     headers::strip_ours(&mut parts.headers);
-    Ok(Response::from_parts(parts, Answer::foreign(body)))
+    Ok(Response::from_parts(parts, Answer::upstream(body, hold)))
 }
 
-/// Copies one connection of bytes.
-pub async fn relay(external: &External, port: u16, app: TcpStream, limit: Duration) {
+/// Copies one connection of bytes; the time it took to connect.
+pub async fn relay(
+    worker: &Worker,
+    service: &Outbound,
+    external: &External,
+    port: u16,
+    app: TcpStream,
+    limit: Duration,
+) -> Result<Duration, RouteReason> {
+    let began = Instant::now();
+    let breaker = worker.state.breakers.of(&service.service);
+    let _taken = breaker.take(Limit::Connections, &service.breaker).map_err(|open| {
+        let failure = open.failure(&service.service);
+        tracing::debug!(text = failure.text, "no room for an app's connection");
+        failure.reason
+    })?;
     match open(external, port, "", limit).await {
         Ok(io) => {
+            let took = began.elapsed();
             let copied = copy::both(app, io, IDLE).await;
             tracing::debug!(?copied, "external connection ended");
+            Ok(took)
         }
-        Err(error) => tracing::debug!(%error, "no connection to an external service"),
+        Err(error) => {
+            tracing::debug!(%error, "no connection to an external service");
+            Err(RouteReason::ConnectFailed)
+        }
     }
 }
 

@@ -59,10 +59,10 @@ pub async fn forward(
     body: Incoming,
     notes: &mut Notes,
 ) -> Result<Response<Answer<Hold>>, Failure> {
-    let Forward { worker, service, rule, .. } = this;
+    let Forward { worker, running, service, rule, .. } = this;
     let backend = backend(this)?;
     let callee = worker.callee(&backend.service, backend.port);
-    callee.request(worker.now_us());
+    let admitted = callee.admit(running, worker.now_us()).map_err(|open| open.failure(&backend.service))?;
     let asked = upgrade::asked(&mut parts);
     headers::strip_hop(&mut parts.headers);
     parts.uri = target(&parts, this.authority.as_ref(), service)?;
@@ -72,23 +72,36 @@ pub async fn forward(
     let deadline = this.started + rule.timeouts.request_ms.map_or(NO_LIMIT, Duration::from_millis);
     let (mut retries, mut unsent) = (0, 0);
     let mut tried: SmallVec<[CandidateId; 4]> = SmallVec::new();
+    let mut retrying = None;
     loop {
         notes.tries += 1;
         let sending = attempt(this, &callee, backend, &parts, &asked, &replay, &tried, deadline);
         let failed = match sending.await {
-            Ok((response, lease)) => return Ok(answer(this, response, lease, asked, notes)),
+            Ok((response, mut lease)) => {
+                lease.hold(retrying.into_iter().chain([admitted]));
+                return Ok(answer(this, response, lease, asked, notes));
+            }
             Err(failed) => failed,
         };
+        // The retry is over; what it took is free for the next one.
+        drop(retrying.take());
         let Failed { ended, failure, candidate, answer: last } = failed;
         let again = Instant::now() < deadline
             && safe(ended, &parts.method, &rule.retry, replay.replayable())
             && match ended {
                 Ended::Unsent => unsent < UNSENT_TRIES_MAX,
-                _ => retries < rule.retry.max && callee.take_retry(&rule.retry, worker.now_us()),
+                _ => {
+                    retrying =
+                        (retries < rule.retry.max).then(|| callee.take_retry(&rule.retry, worker.now_us())).flatten();
+                    retrying.is_some()
+                }
             };
         if !again {
             return match last {
-                Some((response, lease)) => Ok(answer(this, response, lease, asked, notes)),
+                Some((response, mut lease)) => {
+                    lease.hold([admitted]);
+                    Ok(answer(this, response, lease, asked, notes))
+                }
                 None => Err(failure),
             };
         }
@@ -159,6 +172,9 @@ async fn attempt(
             candidate: None,
             answer: None,
         },
+        Refused::NoRoom(open) => {
+            Failed { ended: Ended::NoRoom, failure: open.failure(&backend.service), candidate: None, answer: None }
+        }
         Refused::Connect { id, error } => Failed {
             ended: Ended::Unsent,
             failure: Failure::new(error.reason(), format!("{}: {error}", backend.service)),
@@ -256,5 +272,6 @@ fn answer(
             upgrade::answered_outbound(&mut parts, asked, idle, lease)
         }
     };
-    Response::from_parts(parts, hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, lease)))
+    let body = hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, Hold::Lease(lease)));
+    Response::from_parts(parts, body)
 }

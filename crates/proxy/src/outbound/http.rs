@@ -1,5 +1,6 @@
 //! Requests of the app: whom they are for, and the steps of serving one.
 
+use super::breaker::Taken;
 use super::callee::Lease;
 use super::forward::{Forward, forward};
 use crate::compile::{Port, Running, Service};
@@ -27,7 +28,12 @@ pub enum Via {
 }
 
 /// What an answer holds on to until its end.
-pub type Hold = Lease;
+pub enum Hold {
+    /// A connection to a peer.
+    Lease(Lease),
+    /// Use of a service outside the mesh.
+    External([Taken; 2]),
+}
 
 /// Whom a request is for.
 pub struct Destination<'a> {

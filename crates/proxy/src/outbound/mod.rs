@@ -1,5 +1,6 @@
 //! From the app to whoever it calls.
 
+pub mod breaker;
 pub mod callee;
 pub mod external;
 pub mod forward;

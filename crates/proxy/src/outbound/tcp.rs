@@ -1,5 +1,6 @@
 //! Connections of bytes from the app: one mutual-TLS connection to a peer for each, tried again until it stands.
 
+use super::breaker::Taken;
 use super::callee::{identities, name};
 use crate::compile::split;
 use crate::error::ConnectError;
@@ -36,6 +37,7 @@ struct Told {
     target: Target,
     connection: Option<ConnectionId>,
     latency_us: u64,
+    _taken: Taken,
 }
 
 impl Drop for Told {
@@ -55,7 +57,20 @@ pub async fn serve(worker: &Arc<Worker>, named: &Named, port: u16, app: TcpStrea
     let Some(service) = running.services.get(&named.service) else { return };
     let Some(rule) = service.ports.get(&port).and_then(|port| port.rules.first()) else { return };
     if let Some(external) = &service.config.external {
-        return super::external::relay(external, port, app, Duration::from_millis(rule.timeouts.connect_ms)).await;
+        let limit = Duration::from_millis(rule.timeouts.connect_ms);
+        let relayed = super::external::relay(worker, &service.config, external, port, app, limit).await;
+        return worker.cells.add(&Record {
+            direction: Direction::Outbound,
+            service: Some(&named.service),
+            zone: None,
+            code: if relayed.is_ok() { 200 } else { 503 },
+            reason: relayed.err().unwrap_or(RouteReason::Local),
+            latency: relayed.unwrap_or_else(|_| started.elapsed()),
+            method: "-",
+            path: "-",
+            tries: 1,
+            peer: "",
+        });
     }
     let ready = |backend: &api::config::Backend| {
         let only = named.zone.as_ref().or(backend.zone.as_ref());
@@ -107,6 +122,11 @@ async fn connected(
     tries: &mut u32,
 ) -> Result<Standing, RouteReason> {
     let callee = worker.callee(&backend.service, backend.port);
+    let taken = callee.admit_bytes(&worker.running(), worker.now_us()).map_err(|open| {
+        let failure = open.failure(&backend.service);
+        tracing::debug!(text = failure.text, "no room for an app's connection");
+        failure.reason
+    })?;
     let mut tried: SmallVec<[CandidateId; 4]> = SmallVec::new();
     loop {
         *tries += 1;
@@ -133,7 +153,7 @@ async fn connected(
                     callee.started(target, now);
                 }
                 let latency_us = now.saturating_sub(began);
-                let told = Told { callee, worker: worker.clone(), target, connection, latency_us };
+                let told = Told { callee, worker: worker.clone(), target, connection, latency_us, _taken: taken };
                 let reason = if *tries > 1 { RouteReason::RetryElsewhere } else { choice.reason };
                 return Ok(Standing { io, zone: choice.zone, peer: name(&choice.candidate), reason, told });
             }

@@ -179,6 +179,13 @@ impl Plan {
         self
     }
 
+    /// Changes an item that is there.
+    pub fn change<T: Serialize + serde::de::DeserializeOwned>(self, key: String, change: impl FnOnce(&mut T)) -> Self {
+        let mut value: T = serde_json::from_slice(&self.0[key.as_str()]).unwrap();
+        change(&mut value);
+        self.put(key, &value)
+    }
+
     /// What every proxy gets.
     pub fn own(self, zone_name: &str, account: &str, ports: Vec<InboundPort>, authorization: Authorization) -> Self {
         let inbound = Inbound {
@@ -209,7 +216,7 @@ impl Plan {
         let hosts = vec![service(name).host(None)];
         self.put(
             item::outbound(&service(name)),
-            &Outbound { service: service(name), hosts, ports, balancing, external: None },
+            &Outbound { service: service(name), hosts, ports, balancing, breaker: Default::default(), external: None },
         )
     }
 
