@@ -14,6 +14,7 @@ pub mod problem;
 pub mod reason;
 pub mod report;
 pub mod share;
+pub mod size;
 pub mod target;
 
 /// Generated from `proto/weft/sync/v1/sync.proto`.
@@ -34,6 +35,7 @@ pub use object::{Key, Labels, Metadata, Object};
 pub use problem::Problem;
 pub use reason::RouteReason;
 pub use share::Share;
+pub use size::Size;
 pub use target::TargetRef;
 
 /// Value of `apiVersion` in Weft's own documents.

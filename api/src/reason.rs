@@ -70,6 +70,8 @@ reasons! {
     Overloaded = "OVERLOADED", "a limit of the proxy was reached";
     /// A limit of a CircuitBreaker was reached.
     CircuitOpen = "CIRCUIT_OPEN", "a circuit breaker's limit was reached: too much of the service is in use already";
+    /// A RateLimit policy's count is used up.
+    RateLimited = "RATE_LIMITED", "a RateLimit policy allows no more at this moment";
     /// The request is not valid.
     BadRequest = "BAD_REQUEST", "the request is malformed or exceeds a limit";
 }

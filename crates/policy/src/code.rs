@@ -26,7 +26,7 @@ codes! {
     UnknownField = "W1101", "A field that this kind does not have; it would do nothing, so it is refused.";
     UnknownWord = "W1102", "A word that is not one of the few allowed at this place.";
     WrongType = "W1103", "A value of another type, such as a text where a list is expected.";
-    WrongUnit = "W1104", "A duration or share without its unit, or with an unknown one.";
+    WrongUnit = "W1104", "A duration, share or size without its unit, or with an unknown one.";
     WrongName = "W1105", "A name that cannot become part of a host name.";
     Missing = "W1106", "A field that must be there.";
     UnknownKind = "W1107", "A kind or apiVersion that Weft does not know.";

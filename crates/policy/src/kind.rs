@@ -2,7 +2,7 @@
 
 use crate::check::check_spec;
 use crate::shape::{Rules, Traffic};
-use api::config::{AuthorizationRule, Balancing, Breaker, Retry, Timeouts};
+use api::config::{AuthorizationRule, Balancing, Breaker, RateLimitRule, Retry, Timeouts};
 use api::kinds::Spec;
 use api::name::ZoneName;
 use api::object::{Owner, Scope};
@@ -47,7 +47,17 @@ pub trait Inbound: DeserializeOwned + JsonSchema + Serialize {
     }
 
     /// The rule a proxy enforces; `policy` is `NAMESPACE/NAME` of its document.
-    fn lower(&self, policy: &str) -> AuthorizationRule;
+    fn lower(&self, policy: &str) -> InboundRule;
+}
+
+/// What a rule about being called lowers to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum InboundRule {
+    /// Who may call.
+    Authorization(AuthorizationRule),
+    /// How often.
+    RateLimit(RateLimitRule),
 }
 
 /// How finely the values of an outbound policy may differ.
@@ -122,7 +132,7 @@ pub enum Lower {
     /// Rules of one document.
     Inbound {
         /// The document's rules; the text is `NAMESPACE/NAME` of the document.
-        lower: fn(&Value, &str) -> Result<Vec<AuthorizationRule>, serde_json::Error>,
+        lower: fn(&Value, &str) -> Result<Vec<InboundRule>, serde_json::Error>,
     },
 }
 

@@ -3,6 +3,7 @@
 //! A policy is a folder: spec type, checks, lowering, example, cases. To add one, write the folder and add one line to
 //! `policies!` below; REST, CLI, schemas, reference pages and the GUI's forms are read off [`KINDS`].
 
+mod called;
 mod check;
 mod code;
 pub mod document;
@@ -12,7 +13,7 @@ mod shape;
 pub use api::problem::{Diagnostic, Place};
 pub use check::{check_spec, validate};
 pub use code::Code;
-pub use kind::{Around, Grain, Inbound, Kind, Lower, Outbound, Settings, ZoneAround};
+pub use kind::{Around, Grain, Inbound, InboundRule, Kind, Lower, Outbound, Settings, ZoneAround};
 pub use shape::{Rules, To, Traffic};
 
 use api::kinds::{ExternalService, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
@@ -40,6 +41,7 @@ policies! {
     load_balancing: LoadBalancing is outbound,
     circuit_breaker: CircuitBreaker is outbound,
     authorization: Authorization is inbound,
+    rate_limit: RateLimit is inbound,
 }
 
 /// The kind of this name, as in documents: `Timeout`.

@@ -3,6 +3,7 @@
 //! Compiling is incremental: an item whose bytes did not change keeps its compiled value, and what a service is
 //! balanced over keeps its `Arc`, so that balancers of untouched services notice nothing.
 
+use crate::filter::rate_limit::RateLimits;
 use crate::http::filter::Filters;
 use crate::http::matching::Match;
 use api::config::{
@@ -25,6 +26,8 @@ pub type Items = BTreeMap<Arc<str>, Bytes>;
 pub struct Running {
     /// What we accept; `None` before the first configuration, and on gateways.
     pub inbound: Option<Arc<Inbound>>,
+    /// How often others may call; keeps its counts when anything else changes.
+    pub rate_limits: RateLimits,
     /// Only on gateways.
     pub gateway: Option<Arc<GatewayConfig>>,
     /// What may be called.
@@ -271,6 +274,9 @@ impl Compiler {
                 Compiled::Trust(trust) => drop(running.trust.insert(trust.domain.clone(), trust.clone())),
                 Compiled::Unknown => {}
             }
+        }
+        if let Some(inbound) = &running.inbound {
+            running.rate_limits = RateLimits::compile(&inbound.rate_limits, &self.last.rate_limits);
         }
         running.zones = match *self.last.zones == zones {
             true => self.last.zones.clone(),

@@ -3,8 +3,9 @@
 use crate::http::body::Answer;
 use crate::http::headers;
 use api::RouteReason;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
+use std::time::Duration;
 
 /// Ends a request with an answer of our own.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,12 +16,14 @@ pub struct Failure {
     pub text: String,
     /// `NAMESPACE/NAME` of the policy that refused.
     pub policy: Option<String>,
+    /// After which time it is worth asking again.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// With words of its own.
     pub fn new(reason: RouteReason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), policy: None }
+        Self { reason, text: text.into(), policy: None, retry_after: None }
     }
 
     /// Refused by a policy, or by the mesh's default.
@@ -29,7 +32,7 @@ impl Failure {
             Some(policy) => format!("Authorization policy {policy} refuses {caller}"),
             None => format!("no Authorization policy allows {caller}, and the mesh denies by default"),
         };
-        Self { reason: RouteReason::Denied, text, policy: policy.map(str::to_owned) }
+        Self { policy: policy.map(str::to_owned), ..Self::new(RouteReason::Denied, text) }
     }
 
     /// HTTP status of the answer.
@@ -38,6 +41,7 @@ impl Failure {
             RouteReason::NoRoute => StatusCode::NOT_FOUND,
             RouteReason::BadRequest => StatusCode::BAD_REQUEST,
             RouteReason::Denied => StatusCode::FORBIDDEN,
+            RouteReason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             RouteReason::UpstreamReset => StatusCode::BAD_GATEWAY,
             RouteReason::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -51,7 +55,7 @@ impl Failure {
             RouteReason::BadRequest => "13",
             RouteReason::Denied => "7",
             RouteReason::RequestTimeout => "4",
-            RouteReason::Overloaded | RouteReason::CircuitOpen => "8",
+            RouteReason::Overloaded | RouteReason::CircuitOpen | RouteReason::RateLimited => "8",
             _ => "14",
         }
     }
@@ -64,6 +68,11 @@ impl Failure {
         fields.insert(headers::REASON, HeaderValue::from_static(self.reason.as_str()));
         if let Some(policy) = &self.policy {
             fields.insert(headers::POLICY, headers::value(policy));
+        }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, and never too early (RFC 9110 section 10.2.3).
+            let seconds = wait.as_millis().div_ceil(1_000).max(1) as u64;
+            fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if grpc {
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

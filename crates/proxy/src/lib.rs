@@ -8,6 +8,7 @@
 //! - [`edge`]: the gateway between zones; [`pool`]: connections between proxies;
 //! - [`dns`] and [`redirect`]: how an app that knows nothing of the mesh gets here;
 //! - [`http`], [`tcp`], [`listen`]: what they all need of protocols and sockets;
+//! - [`filter`]: what policies do to traffic on its way;
 //! - [`http::body`]: when a request body can be sent a second time, and who owns it.
 
 pub mod admin;
@@ -18,6 +19,7 @@ pub mod dns;
 pub mod edge;
 pub mod enroll;
 pub mod error;
+pub mod filter;
 pub mod http;
 pub mod inbound;
 pub mod limits;

@@ -25,6 +25,18 @@ pub const GATHER_BYTES: usize = 64 * 1024;
 pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
 /// Buffer of a relayed byte stream, held only while bytes flow (measured: -27 % CPU per GB against 8 KiB).
 pub const RELAY_BYTES: usize = 64 * 1024;
+/// Callers that have a rate limit of their own, for each rule that gives them one; 16 KiB. Further ones share one.
+pub const LIMITED_CALLERS_MAX: usize = 1_024;
+/// Places of that table looked at for one caller (open addressing; 8 fill it to more than 95 %).
+pub const LIMITED_CALLERS_TRIED: usize = 8;
+/// Bytes that go out at once where a bandwidth is limited, at most; a twentieth of a second's otherwise.
+pub const PACED_BYTES_MAX: usize = 64 * 1024;
+/// And at least, as a segment holds no more than 1,460.
+pub const PACED_BYTES_MIN: usize = 1_024;
+/// Bytes of a limited bandwidth are promised so far ahead, in their order; who comes then asks again.
+pub const PACED_AHEAD: Duration = Duration::from_secs(10);
+/// A connection beyond its rate hears why for this long, and ends.
+pub const REFUSED_CONNECTION: Duration = Duration::from_secs(5);
 /// TLS handshake of somebody who calls us (Envoy 15 s, linkerd 10 s; lowered).
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// First bytes of a redirected connection whose protocol nobody declared. Short, because protocols in which the

@@ -1,10 +1,9 @@
 //! Policies in force, found by what they are about: a resolution touches only those that can match.
 
-use api::config::AuthorizationRule;
 use api::name::{MeshName, Name, Namespace, ZoneName};
 use api::object::{Key, Labels};
 use api::target::{TargetKind, TargetRef};
-use policy::{Kind, Lower};
+use policy::{InboundRule, Kind, Lower};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -62,12 +61,12 @@ pub(crate) struct Layer {
     pub values: Map<String, Value>,
 }
 
-/// Rules of one Authorization document.
+/// Rules of one document about being called.
 #[derive(Debug)]
 pub(crate) struct RuleSet {
     pub key: Key,
     pub who: Who,
-    pub rules: Vec<AuthorizationRule>,
+    pub rules: Vec<InboundRule>,
 }
 
 /// Policies in force in one zone.
@@ -175,7 +174,7 @@ impl Policies {
         layers
     }
 
-    /// Authorization documents that may be about workloads in `namespace`.
+    /// Documents about being called that may be about workloads in `namespace`.
     pub(crate) fn rules<'a>(&'a self, mesh: &MeshName, namespace: &Namespace) -> impl Iterator<Item = &'a RuleSet> {
         let mesh = self.meshes.get(mesh);
         let for_namespace = [None, Some(namespace.clone())];

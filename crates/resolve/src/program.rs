@@ -14,7 +14,7 @@ use api::name::{SpiffeId, ZoneName};
 use api::object::Key;
 use bytes::Bytes;
 use policy::circuit_breaker::CircuitBreaker;
-use policy::{Around, Grain, KINDS, Lower, Outbound as _, Settings, ZoneAround};
+use policy::{Around, Grain, InboundRule, KINDS, Lower, Outbound as _, Settings, ZoneAround};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,25 +83,38 @@ fn inbound(snapshot: &Snapshot, class: &ClassKey, resolved: &mut Resolved) {
     let described = snapshot.meshes.get(mesh).filter(|_| snapshot.is_member(mesh, zone));
     let (mutual_tls, default) = described
         .map_or((MutualTls::Strict, DefaultAuthorization::Deny), |mesh| (mesh.mutual_tls, mesh.default_authorization));
-    let mut rules = Vec::new();
+    let (mut rules, mut rate_limits) = (Vec::new(), Vec::new());
     for set in snapshot.policies.rules(mesh, namespace).filter(|set| class.is(&set.who)) {
         resolved.policies.insert(set.key.clone());
         for rule in &set.rules {
-            // A zone can only narrow what global allows, so an Allow written there does nothing but record.
-            if set.key.zone.is_some() && rule.action == AuthorizationAction::Allow && !rule.audit {
-                let what = "an Allow written in a zone does nothing: zones can only narrow; write it at global";
-                resolved.warnings.insert((set.key.clone(), what.to_owned()));
-                continue;
-            }
+            let policy = match rule {
+                // A zone can only narrow what global allows, so an Allow written there does nothing but record.
+                InboundRule::Authorization(rule)
+                    if set.key.zone.is_some() && rule.action == AuthorizationAction::Allow && !rule.audit =>
+                {
+                    let what = "an Allow written in a zone does nothing: zones can only narrow; write it at global";
+                    resolved.warnings.insert((set.key.clone(), what.to_owned()));
+                    continue;
+                }
+                InboundRule::Authorization(rule) => {
+                    rules.push(rule.clone());
+                    &rule.policy
+                }
+                InboundRule::RateLimit(rule) => {
+                    rate_limits.push(rule.clone());
+                    &rule.policy
+                }
+            };
             let origin = Origin { policy: set.key.clone(), covers: Vec::new() };
-            resolved.origins.insert(format!("{}#{}/{}", item::INBOUND, set.key.kind, rule.policy), origin);
-            rules.push(rule.clone());
+            resolved.origins.insert(format!("{}#{}/{policy}", item::INBOUND, set.key.kind), origin);
         }
     }
     rules.sort_by(|a, b| {
         let order = |rule: &api::config::AuthorizationRule| rule.action == AuthorizationAction::Allow;
         (order(a), &a.policy).cmp(&(order(b), &b.policy))
     });
+    // Stable: the rules of one document stay in its order.
+    rate_limits.sort_by(|a: &api::config::RateLimitRule, b| a.policy.cmp(&b.policy));
     let port = |port: &crate::ClassPort| InboundPort { port: port.port, target: port.target, protocol: port.protocol };
     let inbound = Inbound {
         mesh: mesh.clone(),
@@ -111,6 +124,7 @@ fn inbound(snapshot: &Snapshot, class: &ClassKey, resolved: &mut Resolved) {
         ports: ports.iter().map(port).collect(),
         mutual_tls,
         authorization: Authorization { default, rules },
+        rate_limits,
     };
     resolved.items.insert(item::INBOUND.into(), bytes(&inbound));
 }

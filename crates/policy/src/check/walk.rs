@@ -7,7 +7,7 @@ use super::{diagnostic, envelope, last, nearest};
 use crate::Code;
 use api::name::{Account, MeshName, Name, NameError, Namespace, ZoneName};
 use api::problem::Diagnostic;
-use api::{Share, Span};
+use api::{Share, Size, Span};
 use schemars::Schema;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -201,7 +201,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Definitions whose texts are read by their own parser, which says best what is wrong.
-const TYPED_TEXTS: [&str; 7] = ["Duration", "Share", "Name", "Namespace", "ZoneName", "MeshName", "Account"];
+const TYPED_TEXTS: [&str; 8] = ["Duration", "Share", "Size", "Name", "Namespace", "ZoneName", "MeshName", "Account"];
 
 /// Mistakes in a text that has its own parser; `None`: this definition has none.
 fn typed_text(definition: &str, value: &Value, at: &str) -> Option<Option<Diagnostic>> {
@@ -220,6 +220,7 @@ fn typed_text(definition: &str, value: &Value, at: &str) -> Option<Option<Diagno
         return Some(match definition {
             "Duration" => unit(value.to_string().parse::<Span>().err()?.to_string(), number.map(with_time_unit)),
             "Share" => unit(value.to_string().parse::<Share>().err()?.to_string(), number.map(as_percentage)),
+            "Size" => unit(value.to_string().parse::<Size>().err()?.to_string(), number.map(|n| format!("{n}B"))),
             _ => {
                 let what = format!("`{}` must be a text, not {}", last(at), spoken(type_of(value)));
                 let suggestion = number.map(|_| format!("\"{value}\""));
@@ -233,6 +234,7 @@ fn typed_text(definition: &str, value: &Value, at: &str) -> Option<Option<Diagno
             let meant = text.parse::<f64>().ok().map(as_percentage);
             text.parse::<Share>().err().and_then(|error| unit(error.to_string(), meant))
         }
+        "Size" => text.parse::<Size>().err().and_then(|error| unit(error.to_string(), size_unit_meant(text))),
         "Namespace" => name::<Namespace>(text, at),
         "ZoneName" => name::<ZoneName>(text, at),
         "MeshName" => name::<MeshName>(text, at),
@@ -262,6 +264,22 @@ fn time_unit_meant(text: &str) -> Option<String> {
         "sec" | "secs" | "second" | "seconds" | "s" => "s",
         "min" | "mins" | "minute" | "minutes" | "m" => "m",
         "hr" | "hrs" | "hour" | "hours" | "h" => "h",
+        _ => return None,
+    };
+    Some(format!("{number}{unit}"))
+}
+
+/// `5kb`, `5 MB`, `5K`: whoever writes so means the binary unit.
+fn size_unit_meant(text: &str) -> Option<String> {
+    let text = text.trim().to_lowercase();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().ok()?;
+    let unit = match unit.trim() {
+        "" | "b" | "byte" | "bytes" => "B",
+        "k" | "kb" | "ki" | "kib" => "KiB",
+        "m" | "mb" | "mi" | "mib" => "MiB",
+        "g" | "gb" | "gi" | "gib" => "GiB",
         _ => return None,
     };
     Some(format!("{number}{unit}"))

@@ -14,6 +14,7 @@
 //!
 //! Mirrors and upgrades would be further readers; an upgraded stream is no body and is never replayed.
 
+use crate::filter::pace::{Pace, Paced};
 use crate::limits::REPLAY_BYTES_MAX;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -226,6 +227,7 @@ pub struct Answer<G = ()> {
 
 enum AnswerBody {
     Upstream(Incoming),
+    Paced(Box<Paced<Incoming>>),
     Text(Bytes),
 }
 
@@ -233,6 +235,11 @@ impl<G> Answer<G> {
     /// From upstream.
     pub fn upstream(body: Incoming, until_end: G) -> Self {
         Self { body: AnswerBody::Upstream(body), until_end: Some(until_end) }
+    }
+
+    /// From upstream, at a limited pace.
+    pub fn paced(body: Incoming, pace: Pace, until_end: Option<G>) -> Self {
+        Self { body: AnswerBody::Paced(Box::new(Paced::new(body, pace))), until_end }
     }
 
     /// Of our own.
@@ -255,6 +262,13 @@ impl<G: Unpin> Body for Answer<G> {
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
+            AnswerBody::Paced(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                if !matches!(frame, Some(Ok(_))) {
+                    this.until_end = None;
+                }
+                Poll::Ready(frame)
+            }
             AnswerBody::Text(text) if text.is_empty() => Poll::Ready(None),
             AnswerBody::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
         }
@@ -263,6 +277,7 @@ impl<G: Unpin> Body for Answer<G> {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             AnswerBody::Upstream(body) => body.is_end_stream(),
+            AnswerBody::Paced(body) => body.is_end_stream(),
             AnswerBody::Text(text) => text.is_empty(),
         }
     }
@@ -270,6 +285,7 @@ impl<G: Unpin> Body for Answer<G> {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             AnswerBody::Upstream(body) => body.size_hint(),
+            AnswerBody::Paced(body) => body.size_hint(),
             AnswerBody::Text(text) => SizeHint::with_exact(text.len() as u64),
         }
     }

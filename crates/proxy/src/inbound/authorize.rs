@@ -57,6 +57,13 @@ fn speaks(rule: &AuthorizationRule, caller: Option<&SpiffeId>, asked: Asked<'_>)
     from && (rule.to.is_empty() || rule.to.iter().any(|request| covers(request, rule.action, asked)))
 }
 
+/// Whether a rule with these matches is about this caller and this request. Bytes cannot be told apart, so they match
+/// no rule about some requests only; a caller without identity matches no rule about some callers only.
+pub fn concerns(from: &[PeerMatch], to: &[RequestMatch], caller: Option<&SpiffeId>, asked: Asked<'_>) -> bool {
+    let by_caller = from.is_empty() || caller.is_some_and(|caller| from.iter().any(|peer| is(peer, caller)));
+    by_caller && (to.is_empty() || to.iter().any(|request| covers(request, AuthorizationAction::Allow, asked)))
+}
+
 fn is(peer: &PeerMatch, caller: &SpiffeId) -> bool {
     let PeerMatch { zone, namespace, account } = peer;
     let Some((in_zone, _, in_namespace, as_account)) = caller.as_workload() else { return false };

@@ -3,7 +3,10 @@
 use super::Caller;
 use super::app::{AppError, AppLease};
 use super::authorize::{Asked, Verdict, decide};
+use crate::compile::Running;
 use crate::error::{Failure, is_grpc};
+use crate::filter::pace::Pace;
+use crate::filter::rate_limit::{self, What};
 use crate::http::body::{Answer, Outgoing};
 use crate::http::{headers, path, upgrade};
 use crate::record::{Direction, Record};
@@ -29,7 +32,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let (method, path, grpc) = (parts.method.clone(), parts.uri.path().to_owned(), is_grpc(&parts.headers));
     let inbound = running.inbound.as_ref();
     let served = match inbound {
-        Some(inbound) => admit(worker, caller, inbound, parts, body).await,
+        Some(inbound) => admit(worker, caller, &running, inbound, parts, body).await,
         None => Err(Failure::new(RouteReason::NoRoute, "this proxy has no configuration yet")),
     };
     let mut reason = RouteReason::Local;
@@ -58,6 +61,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
 async fn admit(
     worker: &Arc<Worker>,
     caller: &Caller,
+    running: &Running,
     inbound: &Inbound,
     mut parts: Parts,
     body: Incoming,
@@ -80,6 +84,8 @@ async fn admit(
             return Err(Failure::denied(&caller.name, policy));
         }
     }
+    let limits = running.rate_limits.about(caller.id.as_ref(), asked);
+    rate_limit::admit(&limits, What::Request, caller.id.as_ref(), worker.now_us())?;
     headers::strip_ours(&mut parts.headers);
     headers::strip_hop(&mut parts.headers);
     if let Some(id) = &caller.header {
@@ -101,7 +107,12 @@ async fn admit(
     };
     headers::strip_hop(&mut parts.headers);
     parts.version = Version::HTTP_2;
-    Ok(Response::from_parts(parts, hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, lease))))
+    let body = match (hold, Pace::shared(&worker.state, &limits, caller.id.as_ref())) {
+        (None, _) => Answer::text(""),
+        (Some(lease), None) => Answer::upstream(body, lease),
+        (Some(lease), Some(pace)) => Answer::paced(body, pace, Some(lease)),
+    };
+    Ok(Response::from_parts(parts, body))
 }
 
 /// The form the app's protocol wants: origin form and `Host` for HTTP/1.1, an absolute URI for HTTP/2.

@@ -6,14 +6,17 @@ pub mod http;
 pub mod ready;
 pub mod tcp;
 
+use crate::error::{Failure, is_grpc};
+use crate::filter::rate_limit::{self, What};
 use crate::http::headers;
-use crate::limits::HANDSHAKE;
+use crate::limits::{HANDSHAKE, REFUSED_CONNECTION};
 use crate::pool::transport::Carries;
 use crate::state::State;
 use crate::worker::Worker;
 use ::http::HeaderValue;
 use api::config::{Inbound, InboundPort, ServiceRef};
 use api::{SpiffeId, TrustDomain};
+use authorize::Asked;
 use identity::peer_identity;
 use rustls::ServerConfig;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 /// A connection of a verified caller to one port.
 #[derive(Clone, Debug)]
@@ -78,6 +82,9 @@ async fn withdrawn(state: Arc<State>, domain: Option<TrustDomain>) {
 async fn carry(worker: Arc<Worker>, caller: Caller, carries: Carries, stream: TlsStream<TcpStream>) {
     match carries {
         Carries::Http => {
+            if let Err(failure) = counted(&worker, &caller) {
+                return refuse(failure, stream).await;
+            }
             let drain = worker.state.drain.clone();
             let caller = Arc::new(caller);
             crate::http::serve::peer(stream, drain, move |request| {
@@ -88,6 +95,25 @@ async fn carry(worker: Arc<Worker>, caller: Caller, carries: Carries, stream: Tl
         }
         Carries::Bytes => tcp::serve(&worker, &caller, stream).await,
     }
+}
+
+/// Counts a connection that carries requests.
+fn counted(worker: &Worker, caller: &Caller) -> Result<(), Failure> {
+    let limits = worker.running().rate_limits.about(caller.id.as_ref(), Asked { port: caller.port, request: None });
+    rate_limit::admit(&limits, What::Connection, caller.id.as_ref(), worker.now_us())
+}
+
+/// Requests that were sent along with a connection too many hear why; then it ends.
+async fn refuse(failure: Failure, stream: TlsStream<TcpStream>) {
+    tracing::debug!(text = failure.text, "a connection too many");
+    let end = CancellationToken::new();
+    end.cancel();
+    let failure = Arc::new(failure);
+    let answering = crate::http::serve::peer(stream, end, move |request| {
+        let failure = failure.clone();
+        async move { failure.answer::<()>(is_grpc(request.headers())) }
+    });
+    let _ = timeout(REFUSED_CONNECTION, answering).await;
 }
 
 fn caller(worker: &Worker, stream: &TlsStream<TcpStream>) -> Option<(Caller, Carries)> {

@@ -3,6 +3,8 @@
 use super::Caller;
 use super::app::{self, AppError};
 use super::authorize::{Asked, Verdict, decide};
+use crate::filter::pace::{Pace, Slowed};
+use crate::filter::rate_limit::{self, Limit, What};
 use crate::limits::PREAMBLE;
 use crate::record::{Direction, Record};
 use crate::tcp::copy;
@@ -43,18 +45,16 @@ pub async fn relay<I: AsyncRead + AsyncWrite + Unpin>(worker: &Arc<Worker>, call
             tracing::debug!(policy, caller = caller.name, "connection refused");
             RouteReason::Denied
         }
-        Verdict::Allowed => match app::connect(worker, port.target).await {
-            Ok(app) => {
-                if let Err(error) = copy::both(io, app, IDLE).await {
-                    tracing::debug!(%error, "connection of bytes ended");
+        Verdict::Allowed => {
+            let limits = running.rate_limits.about(caller.id.as_ref(), asked);
+            match rate_limit::admit(&limits, What::Connection, caller.id.as_ref(), worker.now_us()) {
+                Ok(()) => carry(worker, caller, port.target, &limits, io).await,
+                Err(failure) => {
+                    tracing::debug!(text = failure.text, caller = caller.name, "connection refused");
+                    failure.reason
                 }
-                RouteReason::Local
             }
-            Err(AppError::Unreachable(error) | AppError::Broken(error)) => {
-                tracing::debug!(error, port = port.target, "the app does not accept connections");
-                RouteReason::AppUnreachable
-            }
-        },
+        }
     };
     worker.cells.add(&Record {
         direction: Direction::Inbound,
@@ -63,6 +63,7 @@ pub async fn relay<I: AsyncRead + AsyncWrite + Unpin>(worker: &Arc<Worker>, call
         code: match reason {
             RouteReason::Local => 200,
             RouteReason::Denied => 403,
+            RouteReason::RateLimited => 429,
             _ => 503,
         },
         reason,
@@ -72,4 +73,29 @@ pub async fn relay<I: AsyncRead + AsyncWrite + Unpin>(worker: &Arc<Worker>, call
         tries: 1,
         peer: &caller.name,
     });
+}
+
+async fn carry<I: AsyncRead + AsyncWrite + Unpin>(
+    worker: &Arc<Worker>,
+    caller: &Caller,
+    target: u16,
+    limits: &[Arc<Limit>],
+    io: I,
+) -> RouteReason {
+    match app::connect(worker, target).await {
+        Ok(app) => {
+            let copied = match Pace::shared(&worker.state, limits, caller.id.as_ref()) {
+                None => copy::both(io, app, IDLE).await,
+                pace => copy::both(Slowed::new(io, pace), app, IDLE).await,
+            };
+            if let Err(error) = copied {
+                tracing::debug!(%error, "connection of bytes ended");
+            }
+            RouteReason::Local
+        }
+        Err(AppError::Unreachable(error) | AppError::Broken(error)) => {
+            tracing::debug!(error, port = target, "the app does not accept connections");
+            RouteReason::AppUnreachable
+        }
+    }
 }

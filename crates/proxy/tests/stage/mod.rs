@@ -196,6 +196,7 @@ impl Plan {
             ports,
             mutual_tls: MutualTls::Strict,
             authorization,
+            rate_limits: Vec::new(),
         };
         self.put(item::INBOUND.into(), &inbound).put(
             item::zone(&zone(zone_name)),

@@ -1,0 +1,6 @@
+//! What policies do to traffic on its way: one file per ability.
+
+pub mod bucket;
+pub mod callers;
+pub mod pace;
+pub mod rate_limit;
