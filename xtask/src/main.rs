@@ -1,9 +1,10 @@
-//! All automation: `cargo xtask demo`, `test`, `check`, `new`, `web`, `bench`.
+//! All automation: `cargo xtask demo`, `test`, `check`, `new`, `web`, `bench`, `fuzz`.
 
 mod bench;
 mod cargo;
 mod check;
 mod demo;
+mod fuzz;
 mod new;
 mod run;
 mod suite;
@@ -57,6 +58,14 @@ enum Task {
     },
     /// Builds the GUI into web/dist, where the control planes take it from.
     Web,
+    /// Mutates what anybody may send to a proxy, until it breaks or time is up; see crates/proxy/fuzz.
+    Fuzz {
+        /// All unless given.
+        targets: Vec<String>,
+        /// For each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measures Weft beside its peers; see bench/README.md.
     Bench {
         /// Passed on; `--help` lists them.
@@ -84,6 +93,7 @@ fn perform(task: Task) -> Result<bool> {
         Task::Check => check::run(),
         Task::New { name, .. } => new::policy(&name).map(|()| true),
         Task::Web => web::build().map(|()| true),
+        Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
         Task::Bench { flags } => bench::run(&flags),
     }
 }

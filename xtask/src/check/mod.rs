@@ -3,6 +3,7 @@
 mod files;
 mod layers;
 mod links;
+mod reasons;
 
 use crate::cargo::{self, cargo};
 use crate::run;
@@ -34,6 +35,7 @@ pub fn suite() -> Tally {
     facts("crates depend on lower layers only", layers::wrong());
     facts("files open with what they are for, and none is over 600 lines", files::wrong());
     facts("links of the documentation lead somewhere", links::wrong());
+    facts("every reason a proxy may give is produced by a test", reasons::wrong());
     facts("no ring and no OpenSSL in the tree, no store in proxies", dependencies());
     facts("the code is formatted", passes(&["fmt", "--all", "--check"]));
     facts(
