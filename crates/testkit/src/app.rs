@@ -30,6 +30,7 @@ struct Shared {
     zone: String,
     workload: String,
     mood: watch::Sender<Mood>,
+    begun: AtomicU64,
     served: AtomicU64,
 }
 
@@ -48,6 +49,7 @@ impl App {
             zone: zone.into(),
             workload: workload.into(),
             mood: watch::Sender::new(WELL),
+            begun: AtomicU64::new(0),
             served: AtomicU64::new(0),
         };
         let mut app = Self { port: Port::claim(), shared: Arc::new(shared), task: None };
@@ -103,6 +105,11 @@ impl App {
         self.shared.served.load(Ordering::Relaxed)
     }
 
+    /// Requests it has begun to work on.
+    pub fn begun(&self) -> u64 {
+        self.shared.begun.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port.number()
     }
@@ -116,6 +123,7 @@ impl Drop for App {
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let Mood { status, delay } = *shared.mood.borrow();
+    shared.begun.fetch_add(1, Ordering::Relaxed);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }

@@ -105,6 +105,12 @@ impl Mesh {
         self.member(workload).app().unwrap_or_else(|| panic!("{workload} has no app"))
     }
 
+    /// Ends a workload's app, while its proxy stays: its port and every connection are closed.
+    pub fn stop_app(&mut self, workload: &str) {
+        let member = self.members.get_mut(workload).unwrap_or_else(|| panic!("there is no `{workload}`"));
+        member.app_mut().unwrap_or_else(|| panic!("{workload} has no app")).stop();
+    }
+
     fn member(&self, name: &str) -> &Member {
         self.members.get(name).unwrap_or_else(|| panic!("there is no `{name}`"))
     }

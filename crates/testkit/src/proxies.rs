@@ -89,6 +89,13 @@ impl Member {
         }
     }
 
+    pub fn app_mut(&mut self) -> Option<&mut App> {
+        match &mut self.kind {
+            Kind::Gateway => None,
+            Kind::Workload { app, .. } => Some(app),
+        }
+    }
+
     /// Where others reach its proxy.
     pub fn advertised(&self) -> u16 {
         self.front.as_ref().map_or(self.inbound.number(), Front::number)
