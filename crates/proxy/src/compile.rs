@@ -6,6 +6,7 @@
 use crate::filter::rate_limit::RateLimits;
 use crate::http::filter::Filters;
 use crate::http::matching::Match;
+use crate::outbound::origination::Origination;
 use api::config::{
     Backend, Balancing, Breaker, DNS_SUFFIX, Endpoints, EndpointsPlace, External, GatewayConfig, Inbound, Outbound,
     OutboundPort, OutboundRule, Retry, ServiceRef, Timeouts, Trust, ZoneInfo, item,
@@ -49,6 +50,8 @@ pub struct Service {
     pub config: Outbound,
     /// By number.
     pub ports: BTreeMap<u16, Port>,
+    /// TLS towards a service outside the mesh, or why there can be none.
+    pub origination: Option<Result<Origination, String>>,
 }
 
 /// One port of a service.
@@ -208,7 +211,8 @@ fn service(config: Outbound) -> Result<Service, String> {
         }
         ports.insert(*port, Port { port: *port, protocol: *protocol, rules });
     }
-    Ok(Service { config, ports })
+    let origination = config.external.as_ref().and_then(Origination::of);
+    Ok(Service { config, ports, origination })
 }
 
 fn rule(given: &OutboundRule) -> Result<Arc<Rule>, String> {

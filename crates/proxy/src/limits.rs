@@ -56,6 +56,14 @@ pub const LINK_IDLE: Duration = Duration::from_secs(3600);
 pub const APP_LINKS_IDLE: usize = 64;
 /// Age of an idle connection to the app; most servers close theirs after 60 s or more (nginx 75 s).
 pub const APP_LINK_IDLE: Duration = Duration::from_secs(50);
+/// Idle HTTP/1.1 connections to one endpoint of an external service, per worker.
+pub const EXTERNAL_LINKS_IDLE: usize = 64;
+/// Age of such a connection; many load balancers close theirs after 60 s (AWS's default).
+pub const EXTERNAL_LINK_IDLE: Duration = Duration::from_secs(50);
+/// Server names for which connections to one endpoint are kept, where callers choose the name.
+pub const EXTERNAL_NAMES_MAX: usize = 64;
+/// An endpoint of an external service that failed is asked last for this long.
+pub const EXTERNAL_AVOID: Duration = Duration::from_secs(5);
 /// Connect to the app, which is on this host.
 pub const APP_CONNECT: Duration = Duration::from_secs(1);
 /// Pause between checks of an app port that failed.

@@ -1,8 +1,9 @@
 //! One worker: a thread with a runtime of its own, its listeners, its balancers and connections.
 
-use crate::compile::Running;
+use crate::compile::{Running, Service};
 use crate::inbound::app::AppLinks;
 use crate::outbound::callee::Callee;
+use crate::outbound::outside::Outside;
 use crate::pool::transport::Transport;
 use crate::record::Cells;
 use crate::state::State;
@@ -27,6 +28,7 @@ pub struct Worker {
     /// Its TLS settings and their sessions.
     pub transport: Transport,
     callees: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Callee>>>>,
+    outsides: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Outside>>>>,
     random: AtomicU64,
 }
 
@@ -36,7 +38,15 @@ impl Worker {
         let cells = state.counters.worker();
         let transport = Transport::new(state.credentials.clone(), state.trust.clone());
         let apps = AppLinks::default();
-        Arc::new(Self { state, cells, apps, transport, callees: Mutex::default(), random: AtomicU64::new(seed) })
+        Arc::new(Self {
+            state,
+            cells,
+            apps,
+            transport,
+            callees: Mutex::default(),
+            outsides: Mutex::default(),
+            random: AtomicU64::new(seed),
+        })
     }
 
     /// Who is called by this name and port; made at the first call.
@@ -49,6 +59,30 @@ impl Worker {
         let callee = Callee::new(service.clone(), port, self.state.own.zone.clone(), self.state.place(), breaker);
         callees.entry(service.clone()).or_default().insert(port, callee.clone());
         callee
+    }
+
+    /// The same for a service outside the mesh; `None` when it is not.
+    pub fn outside(&self, service: &Arc<Service>, port: u16) -> Option<Arc<Outside>> {
+        let mut outsides = self.outsides.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = outsides.get(&service.config.service).and_then(|ports| ports.get(&port));
+        let outside = match held {
+            Some(held) => held.for_service(service, port)?,
+            None => Outside::new(service, port, self.state.breakers.of(&service.config.service))?,
+        };
+        if !held.is_some_and(|held| Arc::ptr_eq(held, &outside)) {
+            outsides.entry(service.config.service.clone()).or_default().insert(port, outside.clone());
+        }
+        Some(outside)
+    }
+
+    /// Lets go of what nobody uses outside the mesh. False: nothing is left.
+    fn tend_outside(&self, running: &Running) -> bool {
+        let mut outsides = self.outsides.lock().unwrap_or_else(PoisonError::into_inner);
+        outsides.retain(|service, ports| {
+            ports.values().for_each(|outside| outside.sweep());
+            running.services.contains_key(service)
+        });
+        !outsides.is_empty()
     }
 
     /// All that were called.
@@ -80,8 +114,8 @@ impl Worker {
         let mut changed = self.state.changed();
         loop {
             let callees = self.callees();
-            let quiet = callees.is_empty();
             let running = self.state.running().clone();
+            let quiet = !self.tend_outside(&running) && callees.is_empty();
             let mut ejected = BTreeMap::new();
             for callee in callees {
                 if !callee.tend(&self, &running, &mut ejected) {

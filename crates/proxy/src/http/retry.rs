@@ -1,6 +1,6 @@
 //! Whether a failed try is worth another, and how many the service may have.
 
-use crate::limits::BUDGET_WINDOW_SECONDS;
+use crate::limits::{BUDGET_WINDOW_SECONDS, UNSENT_TRIES_MAX};
 use api::config::Retry;
 use http::{Method, StatusCode};
 use std::time::Duration;
@@ -34,8 +34,36 @@ pub fn safe(ended: Ended, method: &Method, retry: &Retry, replayable: bool) -> b
         }
 }
 
+/// Further tries of one request so far.
+#[derive(Debug, Default)]
+pub struct Tries {
+    retries: u32,
+    unsent: u32,
+}
+
+impl Tries {
+    /// After a try that [may be repeated](safe): the pause before the next one, or `None` when it was the last.
+    /// `take` takes from the budget; `random` is within `0.0..1.0`.
+    pub fn again(&mut self, ended: Ended, retry: &Retry, take: impl FnOnce() -> bool, random: f64) -> Option<Duration> {
+        if ended == Ended::Unsent {
+            self.unsent += 1;
+            return match self.unsent {
+                // Nothing was sent: the first further try costs nobody anything, so it does not wait.
+                1 => Some(Duration::ZERO),
+                2..=UNSENT_TRIES_MAX => Some(backoff(retry, self.unsent - 2, random)),
+                _ => None,
+            };
+        }
+        if self.retries >= retry.max || !take() {
+            return None;
+        }
+        self.retries += 1;
+        Some(backoff(retry, self.retries - 1, random))
+    }
+}
+
 /// Pause before try `number` (0 is the first retry): doubling, with full jitter by `random` in `0.0..1.0`.
-pub fn backoff(retry: &Retry, number: u32, random: f64) -> Duration {
+fn backoff(retry: &Retry, number: u32, random: f64) -> Duration {
     let most = retry.backoff_ms.saturating_mul(1 << number.min(16)).min(retry.backoff_max_ms);
     Duration::from_secs_f64(most as f64 * random.clamp(0.0, 1.0) / 1_000.0)
 }

@@ -91,6 +91,20 @@ pub fn answered_inbound<H: Send + 'static>(
     None
 }
 
+/// From the app straight to a server: a 101 is passed on as it is, and bytes flow, with `hold` held.
+pub fn answered_by_server<H: Send + 'static>(
+    parts: &mut response::Parts,
+    asked: Asked,
+    idle: Duration,
+    hold: H,
+) -> Option<H> {
+    let server = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
+    let Some(server) = server else { return Some(hold) };
+    switch(parts, asked.protocol);
+    relay(asked.on_upgrade, server, idle, hold);
+    None
+}
+
 fn switch(parts: &mut response::Parts, protocol: HeaderValue) {
     parts.status = StatusCode::SWITCHING_PROTOCOLS;
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -1,7 +1,7 @@
 //! A request from another proxy: who asks, may they, and on to the app.
 
 use super::Caller;
-use super::app::{AppError, AppLease};
+use super::app::AppError;
 use super::authorize::{Asked, Verdict, decide};
 use crate::compile::Running;
 use crate::error::{Failure, is_grpc};
@@ -9,6 +9,7 @@ use crate::filter::pace::Pace;
 use crate::filter::rate_limit::{self, What};
 use crate::http::body::{Answer, Outgoing};
 use crate::http::{headers, path, upgrade};
+use crate::pool::server::Seat;
 use crate::record::{Direction, Record};
 use crate::worker::Worker;
 use api::RouteReason;
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 const UPGRADED_IDLE: Duration = Duration::from_secs(300);
 
 /// Serves one request.
-pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incoming>) -> Response<Answer<AppLease>> {
+pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incoming>) -> Response<Answer<Seat>> {
     let started = Instant::now();
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
@@ -65,7 +66,7 @@ async fn admit(
     inbound: &Inbound,
     mut parts: Parts,
     body: Incoming,
-) -> Result<Response<Answer<AppLease>>, Failure> {
+) -> Result<Response<Answer<Seat>>, Failure> {
     let bad = |text: String| Failure::new(RouteReason::BadRequest, text);
     if !headers::within_limits(&parts.headers) {
         return Err(bad("the request has too many or too large header fields".into()));

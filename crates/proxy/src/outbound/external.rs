@@ -1,105 +1,272 @@
-//! Services outside the mesh: plain TCP or TLS to their addresses, in order of preference.
+//! Services outside the mesh: one request, or one connection of bytes, to the best of their endpoints.
 
-use super::breaker::Limit;
-use super::forward::Forward;
+use super::breaker::{Limit, Taken};
+use super::forward::{Forward, NO_LIMIT, absolute};
 use super::http::{Hold, Notes};
-use crate::compile::Port;
+use super::outside::{Endpoint, NoSeat, Outside};
+use crate::compile::{Port, Service};
 use crate::error::Failure;
-use crate::http::body::{Answer, Outgoing};
-use crate::http::headers;
-use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, RELAY_BYTES};
-use crate::pool::link::sentence;
+use crate::http::body::{Answer, Replay};
+use crate::http::retry::{Ended, Tries, safe};
+use crate::http::{headers, upgrade};
+use crate::pool::server::Seat;
 use crate::tcp::copy;
 use crate::worker::Worker;
 use api::RouteReason;
-use api::config::{External, Outbound};
+use api::kinds::Protocol;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Response, Uri, Version, header};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use std::io;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// Where Debian, Fedora and Alpine keep the system's roots.
-const SYSTEM_ROOTS: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// An external connection without a byte in either direction (Envoy's TCP proxy: 1 h).
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Plain or TLS.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// A try without an answer to pass on.
+struct Failed {
+    ended: Ended,
+    failure: Failure,
+    /// Of the endpoint, where it is at fault.
+    endpoint: Option<usize>,
+    /// The answer after all, when it is one we were told to try again and cannot.
+    answer: Option<(Response<Incoming>, Seat)>,
+}
 
-/// Sends one request over a connection of its own.
+/// What all tries share, besides the request.
+struct Call<'a> {
+    this: &'a Forward<'a>,
+    outside: Arc<Outside>,
+    host: &'a str,
+    http2: bool,
+    deadline: Instant,
+}
+
+/// Sends one request, and gives the answer's head with its body behind it.
 pub async fn forward(
     this: &Forward<'_>,
-    external: &External,
     port: &Port,
     mut parts: Parts,
     body: Incoming,
     notes: &mut Notes,
 ) -> Result<Response<Answer<Hold>>, Failure> {
-    notes.tries = 1;
-    let host = this.authority.as_ref().map(|authority| authority.host().to_owned()).unwrap_or_default();
-    let limit = Duration::from_millis(this.rule.timeouts.connect_ms);
-    let Outbound { service, breaker: limits, .. } = &this.service.config;
-    let breaker = this.worker.state.breakers.of(service);
-    let take = |limit| breaker.take(limit, limits).map_err(|open| open.failure(service));
-    let hold = Hold::External([take(Limit::Requests)?, take(Limit::Connections)?]);
-    let io = open(external, port.port, &host, limit)
-        .await
-        .map_err(|error| Failure::new(RouteReason::ConnectFailed, format!("{service}: {error}")))?;
-    let reset = |error: hyper::Error| Failure::new(RouteReason::UpstreamReset, sentence(&error));
-    let mut builder = http1::Builder::new();
-    builder.max_headers(HEADERS_MAX).max_buf_size(HEADER_BYTES_MAX.max(RELAY_BYTES));
-    let (mut sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(reset)?;
-    tokio::spawn(connection);
+    let Forward { worker, service, rule, .. } = this;
+    let outside = worker
+        .outside(service, port.port)
+        .ok_or_else(|| Failure::new(RouteReason::NoEndpoint, "the external service has no endpoint"))?;
+    let admitted = outside.admit(worker.now_us()).map_err(|open| open.failure(&service.config.service))?;
+    let http2 = matches!(port.protocol, Protocol::Http2 | Protocol::Grpc);
+    let asked = upgrade::asked(&mut parts);
     headers::strip_hop(&mut parts.headers);
-    if let Some(authority) = this.authority.as_ref().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
-        parts.headers.insert(header::HOST, authority);
+    shape(this, &mut parts, http2)?;
+    if let (false, Some(asked)) = (http2, &asked) {
+        upgrade::ask_app(&mut parts.headers, asked);
+    }
+    let host = this.authority.as_ref().map_or("", |authority| authority.host());
+    let deadline = this.started + rule.timeouts.request_ms.map_or(NO_LIMIT, Duration::from_millis);
+    let call = Call { this, outside, host, http2, deadline };
+    let replay = Replay::new(body);
+    let mut tries = Tries::default();
+    let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut retrying: Option<Taken> = None;
+    loop {
+        notes.tries += 1;
+        let failed = match attempt(&call, &parts, &asked, &replay, &tried, notes).await {
+            Ok((response, seat)) => {
+                let taken = retrying.into_iter().chain([admitted]).collect();
+                return Ok(answer(&call, response, Hold::Server(seat, taken), asked, notes));
+            }
+            Err(failed) => failed,
+        };
+        // The retry is over; what it took is free for the next one.
+        drop(retrying.take());
+        let Failed { ended, failure, endpoint, answer: last } = failed;
+        let may = Instant::now() < deadline && safe(ended, &parts.method, &rule.retry, replay.replayable());
+        let take = || {
+            retrying = call.outside.take_retry(&rule.retry, worker.now_us());
+            retrying.is_some()
+        };
+        tried.extend(endpoint);
+        // Every endpoint refused: asking again is for the caller to decide.
+        let refused = ended == Ended::Unsent && endpoint.is_some() && call.outside.exhausted(&tried);
+        let again = may && !refused;
+        let pause = if again { tries.again(ended, &rule.retry, take, worker.chance()) } else { None };
+        let Some(pause) = pause else {
+            return match last {
+                Some((response, seat)) => {
+                    let hold = Hold::Server(seat, SmallVec::from_iter([admitted]));
+                    Ok(answer(&call, response, hold, asked, notes))
+                }
+                None => Err(failure),
+            };
+        };
+        drop(last);
+        tracing::debug!(service = %service.config.service, ?ended, tries = notes.tries, text = failure.text, "trying again");
+        if !pause.is_zero() {
+            sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+}
+
+/// The form the other side wants: origin form and `Host` for HTTP/1.1, an absolute URI for HTTP/2.
+fn shape(this: &Forward<'_>, parts: &mut Parts, http2: bool) -> Result<(), Failure> {
+    let authority = this.authority.as_ref();
+    if http2 {
+        let tls = this.service.origination.is_some();
+        parts.uri = absolute(parts, if tls { Scheme::HTTPS } else { Scheme::HTTP }, authority, this.service)?;
+        parts.headers.remove(header::HOST);
+        parts.version = Version::HTTP_2;
+        return Ok(());
+    }
+    let held = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    if let Some(authority) = authority.filter(|authority| held != Some(authority.as_str().as_bytes()))
+        && let Ok(value) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(header::HOST, value);
+    }
+    if parts.uri.authority().is_some() || parts.uri.path_and_query().is_none() {
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        parts.uri = Uri::from(path);
     }
     parts.version = Version::HTTP_11;
-    let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    parts.uri = Uri::from(path);
-    let sending = sender.send_request(Request::from_parts(parts, Outgoing::Once(body)));
-    let response = match this.rule.timeouts.request_ms {
-        None => sending.await,
-        Some(ms) => timeout(Duration::from_millis(ms), sending)
-            .await
-            .map_err(|_| Failure::new(RouteReason::RequestTimeout, format!("{host} did not answer within {ms} ms")))?,
+    Ok(())
+}
+
+async fn attempt(
+    call: &Call<'_>,
+    parts: &Parts,
+    asked: &Option<upgrade::Asked>,
+    replay: &Replay,
+    tried: &[usize],
+    notes: &mut Notes,
+) -> Result<(Response<Incoming>, Seat), Failed> {
+    let Call { this, outside, host, http2, deadline } = call;
+    let Forward { worker, rule, service, .. } = this;
+    let name = &service.config.service;
+    let (index, endpoint) = outside.choose(tried, worker.now_us()).ok_or_else(|| Failed {
+        ended: Ended::Nobody,
+        failure: Failure::new(RouteReason::NoEndpoint, format!("{name} has no endpoint")),
+        endpoint: None,
+        answer: None,
+    })?;
+    let failed = |ended, reason, text: String| Failed {
+        ended,
+        failure: Failure::new(reason, format!("{name}: {text}")),
+        endpoint: Some(index),
+        answer: None,
     };
-    let (mut parts, body) = response.map_err(reset)?.into_parts();
-    headers::strip_hop(&mut parts.headers);
-    headers::strip_ours(&mut parts.headers);
-    Ok(Response::from_parts(parts, Answer::upstream(body, hold)))
+    notes.peer = endpoint.to_string();
+    let limits = &rule.timeouts;
+    let connect = Duration::from_millis(limits.connect_ms).min(deadline.saturating_duration_since(Instant::now()));
+    let try_deadline = match limits.per_try_ms {
+        Some(ms) => (*deadline).min(Instant::now() + Duration::from_millis(ms)),
+        None => *deadline,
+    };
+    let (response, seat) = loop {
+        let mut seat = outside.seat(endpoint, host, *http2, connect).await.map_err(|error| match error {
+            NoSeat::NoRoom(open) => {
+                Failed { ended: Ended::NoRoom, failure: open.failure(name), endpoint: None, answer: None }
+            }
+            NoSeat::Connect(error) => {
+                endpoint.avoid(worker.now_us());
+                failed(Ended::Unsent, RouteReason::ConnectFailed, error.to_string())
+            }
+        })?;
+        let request = match http2 {
+            true => upgrade::outgoing(parts, asked, replay.next_try()),
+            false => upgrade::outgoing(parts, &None, replay.next_try()),
+        };
+        match timeout_at(try_deadline, seat.send(request)).await {
+            Ok(Ok(response)) => break (response, seat),
+            // Closed while it was idle, and nothing went out: another connection costs nobody anything.
+            Ok(Err(error)) if error.unsent && seat.used && replay.replayable() => {}
+            Ok(Err(error)) => {
+                return Err(broken(endpoint, worker, seat.used, error.unsent, |ended| {
+                    failed(ended, RouteReason::UpstreamReset, format!("{endpoint}: {}", error.text))
+                }));
+            }
+            Err(_) => {
+                let ms = this.started.elapsed().as_millis();
+                let text = format!("{endpoint} did not answer within {ms} ms");
+                return Err(failed(Ended::Late, RouteReason::RequestTimeout, text));
+            }
+        }
+    };
+    let status = response.status();
+    if !rule.retry.on_status.contains(&status.as_u16()) {
+        return Ok((response, seat));
+    }
+    let answered = failed(Ended::Status(status), RouteReason::UpstreamReset, format!("{endpoint} answered {status}"));
+    Err(Failed { answer: Some((response, seat)), ..answered })
+}
+
+/// A connection that was idle may close in good order; only a new one that breaks says something of the endpoint.
+fn broken(
+    endpoint: &Endpoint,
+    worker: &Worker,
+    used: bool,
+    unsent: bool,
+    failed: impl FnOnce(Ended) -> Failed,
+) -> Failed {
+    let failed = failed(if unsent { Ended::Unsent } else { Ended::Broken });
+    if used {
+        return Failed { endpoint: None, ..failed };
+    }
+    endpoint.avoid(worker.now_us());
+    failed
+}
+
+fn answer(
+    call: &Call<'_>,
+    mut response: Response<Incoming>,
+    hold: Hold,
+    asked: Option<upgrade::Asked>,
+    notes: &mut Notes,
+) -> Response<Answer<Hold>> {
+    let fields = response.headers_mut();
+    headers::strip_hop(fields);
+    headers::strip_ours(fields);
+    if notes.tries > 1 {
+        let reason = RouteReason::RetryElsewhere;
+        fields.insert(headers::REASON, HeaderValue::from_static(reason.as_str()));
+        notes.reason = Some(reason);
+    }
+    let (mut parts, body) = response.into_parts();
+    parts.version = Version::HTTP_11;
+    let hold = match asked {
+        None => Some(hold),
+        Some(asked) => {
+            let idle = Duration::from_millis(call.this.rule.timeouts.idle_ms);
+            match call.http2 {
+                true => upgrade::answered_outbound(&mut parts, asked, idle, hold),
+                false => upgrade::answered_by_server(&mut parts, asked, idle, hold),
+            }
+        }
+    };
+    Response::from_parts(parts, hold.map_or_else(|| Answer::text(""), |hold| Answer::upstream(body, hold)))
 }
 
 /// Copies one connection of bytes; the time it took to connect.
 pub async fn relay(
     worker: &Worker,
-    service: &Outbound,
-    external: &External,
+    service: &Arc<Service>,
     port: u16,
     app: TcpStream,
     limit: Duration,
 ) -> Result<Duration, RouteReason> {
     let began = Instant::now();
-    let breaker = worker.state.breakers.of(&service.service);
-    let _taken = breaker.take(Limit::Connections, &service.breaker).map_err(|open| {
-        let failure = open.failure(&service.service);
+    let outside = worker.outside(service, port).ok_or(RouteReason::NoEndpoint)?;
+    let name = &service.config.service;
+    let taken = outside.take(Limit::Connections).map_err(|open| {
+        let failure = open.failure(name);
         tracing::debug!(text = failure.text, "no room for an app's connection");
         failure.reason
     })?;
-    match open(external, port, "", limit).await {
+    match outside.connect(taken, limit, || worker.now_us()).await {
         Ok(io) => {
             let took = began.elapsed();
             let copied = copy::both(app, io, IDLE).await;
@@ -111,40 +278,4 @@ pub async fn relay(
             Err(RouteReason::ConnectFailed)
         }
     }
-}
-
-async fn open(external: &External, port: u16, host: &str, limit: Duration) -> io::Result<Box<dyn Stream>> {
-    let mut last = io::Error::other("the external service has no endpoint");
-    for (address, at) in &external.endpoints {
-        let connecting = async {
-            let tcp = TcpStream::connect((address.as_str(), at.unwrap_or(port))).await?;
-            crate::pool::transport::tune(&tcp);
-            let Some((server_name, roots)) = &external.tls else { return Ok(Box::new(tcp) as Box<dyn Stream>) };
-            let name = server_name.as_deref().unwrap_or(if host.is_empty() { address } else { host });
-            let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-            let tls = TlsConnector::from(config(roots.as_deref())?).connect(name, tcp).await?;
-            Ok(Box::new(tls) as Box<dyn Stream>)
-        };
-        match timeout(limit, connecting).await {
-            Ok(Ok(io)) => return Ok(io),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer in time")),
-        }
-    }
-    Err(last)
-}
-
-fn config(roots: Option<&str>) -> io::Result<Arc<ClientConfig>> {
-    let pem = match roots {
-        Some(pem) => pem.as_bytes().to_vec(),
-        None => SYSTEM_ROOTS.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default(),
-    };
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-    if store.is_empty() {
-        return Err(io::Error::other("no roots to verify an external service with; name them in `tls.roots`"));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(Arc::new(builder.map_err(io::Error::other)?.with_root_certificates(store).with_no_client_auth()))
 }

@@ -6,9 +6,8 @@ use crate::compile::{Rule, Running, Service, split};
 use crate::error::Failure;
 use crate::http::body::{Answer, Replay};
 use crate::http::headers;
-use crate::http::retry::{Ended, backoff, safe};
+use crate::http::retry::{Ended, Tries, safe};
 use crate::http::upgrade;
-use crate::limits::UNSENT_TRIES_MAX;
 use crate::worker::Worker;
 use api::config::Backend;
 use api::{RouteReason, ZoneName};
@@ -23,7 +22,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// A request without a time limit still ends; a day is nobody's intention.
-const NO_LIMIT: Duration = Duration::from_secs(86_400);
+pub const NO_LIMIT: Duration = Duration::from_secs(86_400);
 
 /// What all tries of one request share.
 pub struct Forward<'a> {
@@ -65,12 +64,12 @@ pub async fn forward(
     let admitted = callee.admit(running, worker.now_us()).map_err(|open| open.failure(&backend.service))?;
     let asked = upgrade::asked(&mut parts);
     headers::strip_hop(&mut parts.headers);
-    parts.uri = target(&parts, this.authority.as_ref(), service)?;
+    parts.uri = absolute(&parts, Scheme::HTTP, this.authority.as_ref(), service)?;
     parts.headers.remove(header::HOST);
     parts.version = Version::HTTP_2;
     let replay = Replay::new(body);
     let deadline = this.started + rule.timeouts.request_ms.map_or(NO_LIMIT, Duration::from_millis);
-    let (mut retries, mut unsent) = (0, 0);
+    let mut tries = Tries::default();
     let mut tried: SmallVec<[CandidateId; 4]> = SmallVec::new();
     let mut retrying = None;
     loop {
@@ -86,17 +85,13 @@ pub async fn forward(
         // The retry is over; what it took is free for the next one.
         drop(retrying.take());
         let Failed { ended, failure, candidate, answer: last } = failed;
-        let again = Instant::now() < deadline
-            && safe(ended, &parts.method, &rule.retry, replay.replayable())
-            && match ended {
-                Ended::Unsent => unsent < UNSENT_TRIES_MAX,
-                _ => {
-                    retrying =
-                        (retries < rule.retry.max).then(|| callee.take_retry(&rule.retry, worker.now_us())).flatten();
-                    retrying.is_some()
-                }
-            };
-        if !again {
+        let may = Instant::now() < deadline && safe(ended, &parts.method, &rule.retry, replay.replayable());
+        let take = || {
+            retrying = callee.take_retry(&rule.retry, worker.now_us());
+            retrying.is_some()
+        };
+        let pause = if may { tries.again(ended, &rule.retry, take, worker.chance()) } else { None };
+        let Some(pause) = pause else {
             return match last {
                 Some((response, mut lease)) => {
                     lease.hold([admitted]);
@@ -104,22 +99,11 @@ pub async fn forward(
                 }
                 None => Err(failure),
             };
-        }
+        };
         drop(last);
         tried.extend(candidate);
-        let pause = match ended {
-            // Nothing was sent: the first further try costs nobody anything, so it does not wait.
-            Ended::Unsent => {
-                unsent += 1;
-                (unsent > 1).then(|| backoff(&rule.retry, unsent - 2, worker.chance()))
-            }
-            _ => {
-                retries += 1;
-                Some(backoff(&rule.retry, retries - 1, worker.chance()))
-            }
-        };
         tracing::debug!(service = %service.config.service, ?ended, tries = notes.tries, text = failure.text, "trying again");
-        if let Some(pause) = pause {
+        if !pause.is_zero() {
             sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
         }
     }
@@ -136,9 +120,15 @@ fn backend<'a>(this: &'a Forward<'_>) -> Result<&'a Backend, Failure> {
     })
 }
 
-fn target(parts: &Parts, authority: Option<&Authority>, service: &Service) -> Result<Uri, Failure> {
-    let mut uri = std::mem::take(&mut parts.uri.clone()).into_parts();
-    uri.scheme = Some(Scheme::HTTP);
+/// The URI that HTTP/2 wants.
+pub fn absolute(
+    parts: &Parts,
+    scheme: Scheme,
+    authority: Option<&Authority>,
+    service: &Service,
+) -> Result<Uri, Failure> {
+    let mut uri = parts.uri.clone().into_parts();
+    uri.scheme = Some(scheme);
     uri.authority = match authority {
         Some(authority) => Some(authority.clone()),
         None => service.config.service.host(None).parse().ok(),
@@ -272,6 +262,8 @@ fn answer(
             upgrade::answered_outbound(&mut parts, asked, idle, lease)
         }
     };
-    let body = hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, Hold::Lease(lease)));
-    Response::from_parts(parts, body)
+    Response::from_parts(
+        parts,
+        hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, Hold::Peer(lease))),
+    )
 }

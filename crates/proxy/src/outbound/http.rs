@@ -7,6 +7,7 @@ use crate::compile::{Port, Running, Service};
 use crate::error::{Failure, is_grpc};
 use crate::http::body::Answer;
 use crate::http::{filter, headers};
+use crate::pool::server::Seat;
 use crate::record::{Direction, Record};
 use crate::vips::Named;
 use crate::worker::Worker;
@@ -15,6 +16,7 @@ use api::{RouteReason, ZoneName};
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -30,9 +32,9 @@ pub enum Via {
 /// What an answer holds on to until its end.
 pub enum Hold {
     /// A connection to a peer.
-    Lease(Lease),
-    /// Use of a service outside the mesh.
-    External([Taken; 2]),
+    Peer(Lease),
+    /// A connection to an external service, and what its breaker counts.
+    Server(Seat, SmallVec<[Taken; 2]>),
 }
 
 /// Whom a request is for.
@@ -123,7 +125,7 @@ async fn route(
     };
     let forwarded = Forward { worker, running, service, rule, zone, authority, started };
     let mut response = match &service.config.external {
-        Some(external) => super::external::forward(&forwarded, external, port, parts, body, notes).await?,
+        Some(_) => super::external::forward(&forwarded, port, parts, body, notes).await?,
         None => forward(&forwarded, parts, body, notes).await?,
     };
     rule.filters.on_response(response.headers_mut());

@@ -5,4 +5,6 @@ pub mod callee;
 pub mod external;
 pub mod forward;
 pub mod http;
+pub mod origination;
+pub mod outside;
 pub mod tcp;

@@ -56,9 +56,9 @@ pub async fn serve(worker: &Arc<Worker>, named: &Named, port: u16, app: TcpStrea
     let running = worker.running().clone();
     let Some(service) = running.services.get(&named.service) else { return };
     let Some(rule) = service.ports.get(&port).and_then(|port| port.rules.first()) else { return };
-    if let Some(external) = &service.config.external {
+    if service.config.external.is_some() {
         let limit = Duration::from_millis(rule.timeouts.connect_ms);
-        let relayed = super::external::relay(worker, &service.config, external, port, app, limit).await;
+        let relayed = super::external::relay(worker, service, port, app, limit).await;
         return worker.cells.add(&Record {
             direction: Direction::Outbound,
             service: Some(&named.service),
