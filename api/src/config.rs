@@ -9,7 +9,7 @@ mod breaker;
 pub use balancing::{Algorithm, Balancing, Ejection, FailoverTier, SpillMode};
 pub use breaker::Breaker;
 
-use crate::kinds::{DefaultAuthorization, HttpFilter, HttpMatch, MutualTls, Protocol, ZoneState};
+use crate::kinds::{DefaultAuthorization, HttpFilter, HttpMatch, ListenerProtocol, MutualTls, Protocol, ZoneState};
 use crate::name::{MeshName, Name, Namespace, SpiffeId, TrustDomain, ZoneName};
 use crate::share::Share;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub mod item {
     pub const INBOUND: &str = "inbound";
     /// One [`GatewayConfig`], for gateways only.
     pub const GATEWAY: &str = "gateway";
+    /// Prefix of [`Listener`] items, for edge gateways only.
+    pub const LISTENER: &str = "listener/";
     /// Prefix of [`Outbound`] items.
     pub const OUTBOUND: &str = "outbound/";
     /// Prefix of [`Endpoints`] items.
@@ -33,6 +35,10 @@ pub mod item {
     /// Prefix of [`Trust`] items.
     pub const TRUST: &str = "trust/";
 
+    /// `listener/PORT`
+    pub fn listener(port: u16) -> String {
+        format!("{LISTENER}{port}")
+    }
     /// `outbound/MESH/NAMESPACE/SERVICE`
     pub fn outbound(service: &ServiceRef) -> String {
         format!("{OUTBOUND}{service}")
@@ -434,6 +440,41 @@ pub struct Trust {
     pub anchors: Vec<String>,
     /// Grows with every change, so that an old bundle never replaces a newer one.
     pub sequence: u64,
+}
+
+/// A port that edge gateways open to the outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Number.
+    pub port: u16,
+    /// What is spoken there.
+    pub protocol: ListenerProtocol,
+    /// By host name, each at most once.
+    pub hosts: Vec<ListenerHost>,
+}
+
+/// One listener of one Gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerHost {
+    /// Mesh, namespace and name of the Gateway.
+    pub gateway: ServiceRef,
+    /// The listener's name there.
+    pub listener: Name,
+    /// `shop.example.com` or `*.example.com`; `None`: every other host.
+    pub hostname: Option<String>,
+    /// `NAMESPACE/NAME` of the certificate it shows, below the gateway's own folder. Only for HTTPS.
+    pub certificate: Option<String>,
+    /// Rules by the host names of routes, each at most once.
+    pub routes: Vec<ListenerRoute>,
+}
+
+/// Rules for one host name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerRoute {
+    /// As in [`ListenerHost::hostname`], and never wider than it.
+    pub hostname: Option<String>,
+    /// Most specific match first. At least one.
+    pub rules: Vec<OutboundRule>,
 }
 
 /// What an east-west gateway does.

@@ -72,6 +72,8 @@ reasons! {
     CircuitOpen = "CIRCUIT_OPEN", "a circuit breaker's limit was reached: too much of the service is in use already";
     /// A RateLimit policy's count is used up.
     RateLimited = "RATE_LIMITED", "a RateLimit policy allows no more at this moment";
+    /// A TLS connection for one host, and a request for another.
+    Misdirected = "MISDIRECTED", "the request is for a host that its TLS connection was not made for";
     /// The request is not valid.
     BadRequest = "BAD_REQUEST", "the request is malformed or exceeds a limit";
 }

@@ -78,6 +78,9 @@ pub struct ProxyReport {
     /// Requests refused since it started, by policy (`NAMESPACE/NAME`); by the mesh's default under the empty name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub denied: BTreeMap<String, u64>,
+    /// Listeners that are not served as written, by `MESH/NAMESPACE/GATEWAY/LISTENER`, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub listener_problems: BTreeMap<String, String>,
 }
 
 /// Requests since the proxy started; published at most once a second, and only when something was counted.

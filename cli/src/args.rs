@@ -244,6 +244,9 @@ pub enum WorkloadCommand {
         /// It is an east-west gateway of the zone
         #[arg(long, conflicts_with_all = ["service", "ports"])]
         gateway: bool,
+        /// It is an edge gateway: it opens the listeners of Gateways
+        #[arg(long, conflicts_with_all = ["service", "ports", "gateway"])]
+        edge: bool,
         /// Where
         #[command(flatten)]
         place: PlaceArgs,

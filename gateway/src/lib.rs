@@ -3,14 +3,15 @@
 use clap::Parser;
 use process::{CommonOptions, Process, Runtime};
 use proxy::{Config, Gateway, Role};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Name of the program.
 pub const PROGRAM: &str = "weft-gateway";
 
-/// The gateway between zones: reads whom a connection is for, and passes its bytes on unread.
+/// A gateway of a zone; which one, its registration says. Between zones: reads whom a connection is for, and passes its
+/// bytes on unread. At the edge: opens the listeners of Gateways, and brings requests from outside to services.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version)]
 pub struct Options {
@@ -19,9 +20,15 @@ pub struct Options {
     /// Token for the first start; not read once a certificate is there.
     #[arg(long, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// From other zones.
+    /// From other zones (registered with --gateway).
     #[arg(long, default_value = "0.0.0.0:15443", value_name = "ADDR")]
     pub listen: SocketAddr,
+    /// Address on which ports of Gateways are opened (registered with --edge).
+    #[arg(long, default_value = "0.0.0.0", value_name = "IP")]
+    pub ingress_address: IpAddr,
+    /// Certificates that Gateways name: NAMESPACE/NAME/tls.crt and tls.key below this folder.
+    #[arg(long, default_value = "/etc/weft/certificates", value_name = "FOLDER")]
+    pub certificates: PathBuf,
     /// Threads that carry traffic. All cores unless given.
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
@@ -29,10 +36,10 @@ pub struct Options {
 
 /// Runs the program to its end.
 pub fn main(options: Options) -> ExitCode {
-    let Options { common, token_file, listen, workers } = options;
+    let Options { common, token_file, listen, ingress_address, certificates, workers } = options;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let config = Config {
-        role: Role::Gateway(Gateway { listen }),
+        role: Role::Gateway(Gateway { listen, ingress: ingress_address, certificates }),
         workers: workers.filter(|workers| *workers > 0).unwrap_or_else(cores),
         answer_headers: false,
         token_file,

@@ -89,7 +89,7 @@ impl Authorities {
     /// Who a workload is.
     pub fn identity(&self, key: &Key, entry: &WorkloadEntry) -> SpiffeId {
         match entry.spec.role {
-            Role::Sidecar => entry.identity(key, &self.shared.zone),
+            Role::Sidecar | Role::EdgeGateway => entry.identity(key, &self.shared.zone),
             Role::EastWestGateway => SpiffeId::gateway(&self.shared.zone, &key.name),
         }
     }

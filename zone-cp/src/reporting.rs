@@ -5,8 +5,8 @@ use crate::program::Installed;
 use crate::registry::{Proxy, Registry};
 use crate::world::World;
 use api::Key;
-use api::kinds::Role;
-use api::report::{PolicyReport, ZoneReport, item};
+use api::kinds::{Gateway, Role, Spec};
+use api::report::{PolicyReport, ProxyReport, ZoneReport, item};
 use bytes::Bytes;
 use control::documents::payload;
 use control::{Programmed, ZoneProgress};
@@ -154,10 +154,27 @@ fn progress_of(
             continue;
         }
         let required = class.required.get(key).map(|(_, cursor)| *cursor).unwrap_or_default();
+        let problem =
+            proxy.said.as_ref().filter(|_| key.kind == Gateway::KIND).and_then(|said| listener_problem(said, key));
+        if let Some(problem) = problem {
+            if report.rejects.len() < REJECTS_MAX {
+                report.rejects.push((crate::authorities::common_name(workload), problem));
+            }
+            continue;
+        }
         let runs = proxy.progress.acked.is_some_and(|acked| acked.epoch == required.epoch && acked.rev >= required.rev);
         report.programmed += u32::from(runs);
     }
     report
+}
+
+/// What a gateway says of the listeners of one Gateway.
+fn listener_problem(said: &ProxyReport, gateway: &Key) -> Option<String> {
+    let of = format!("{}/", crate::authorities::common_name(gateway));
+    let problems =
+        said.listener_problems.iter().filter_map(|(listener, what)| Some((listener.strip_prefix(&of)?, what)));
+    let words: Vec<String> = problems.map(|(listener, what)| format!("listener {listener}: {what}")).collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 fn count<T>(of: impl Iterator<Item = T>) -> u32 {

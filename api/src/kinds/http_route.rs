@@ -2,6 +2,7 @@
 //! backends.
 
 use super::Spec;
+use super::gateway::check_hostname;
 use crate::name::{Name, Namespace, ZoneName};
 use crate::object::Owner;
 use crate::target::TargetKind;
@@ -19,7 +20,7 @@ pub const WEIGHT_MAX: u32 = 1_000_000;
 pub struct HttpRoute {
     /// Services (or gateways) whose requests it routes.
     pub parent_refs: Vec<ParentRef>,
-    /// Only for gateways: host names it answers.
+    /// Only for gateways: host names it answers, `shop.example.com` or `*.example.com`. Empty: the listener's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     /// In order; the most specific match wins (Gateway API precedence).
@@ -44,6 +45,9 @@ pub struct ParentRef {
     /// Only this port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Only for a `Gateway`: the listener of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<Name>,
 }
 
 /// Matches, filters and backends.
@@ -257,7 +261,7 @@ pub struct BackendRef {
     /// Omitted: the route's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Namespace>,
-    /// Omitted: the port that was called.
+    /// Omitted: the port that was called; behind a Gateway, the service's first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Only this zone's endpoints. Weft's addition.
@@ -316,6 +320,10 @@ pub(super) fn check_parents(parents: &[ParentRef]) -> Vec<(String, String)> {
         if !matches!(parent.kind, TargetKind::Service | TargetKind::Gateway) {
             wrong.push((format!("parentRefs[{i}].kind"), "must be Service or Gateway".into()));
         }
+        if parent.kind == TargetKind::Service && parent.section_name.is_some() {
+            let what = "only a Gateway has listeners; for one port of a Service say `port`";
+            wrong.push((format!("parentRefs[{i}].sectionName"), what.into()));
+        }
     }
     wrong
 }
@@ -335,6 +343,8 @@ rules:
 
     fn check(&self) -> Vec<(String, String)> {
         let mut wrong = check_parents(&self.parent_refs);
+        let hostname = |(i, name): (usize, &String)| check_hostname(&format!("hostnames[{i}]"), name);
+        wrong.extend(self.hostnames.iter().enumerate().filter_map(hostname));
         if self.rules.is_empty() || self.rules.len() > RULES_MAX {
             wrong.push(("rules".into(), format!("needs between 1 and {RULES_MAX} rules")));
         }

@@ -1,6 +1,7 @@
 //! Specs of the resources that are not traffic policies, one file each.
 
 mod external_service;
+mod gateway;
 mod http_route;
 mod mesh;
 mod service;
@@ -9,6 +10,10 @@ mod workload;
 mod zone;
 
 pub use external_service::{ExternalEndpoint, ExternalService, ExternalTls};
+pub use gateway::{
+    AllowedRoutes, CertificateRef, Gateway, GatewayListener, ListenerProtocol, ListenerTls, RouteNamespaces,
+    RoutesFrom, TlsMode,
+};
 pub use http_route::{
     BackendRef, Header, HeaderMatch, HeaderModifier, HttpFilter, HttpMatch, HttpRoute, HttpRule, MatchType, ParentRef,
     PathMatch, PathMatchType, PathModifier, QueryMatch, Redirect, Rewrite, RouteTimeouts,

@@ -41,13 +41,23 @@ pub struct Workload {
 }
 
 /// What a proxy is for.
-#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub enum Role {
     /// Carries the traffic of one app.
     #[default]
     Sidecar,
     /// Carries traffic between zones; `address` and `proxyPort` are where other zones reach it.
     EastWestGateway,
+    /// Brings traffic into the mesh from outside: opens the listeners of Gateways, and calls services as a workload of
+    /// its own.
+    EdgeGateway,
+}
+
+impl Role {
+    /// Whether it is the default.
+    pub fn is_sidecar(&self) -> bool {
+        *self == Self::Sidecar
+    }
 }
 
 /// A port of the app.
@@ -108,6 +118,9 @@ impl Spec for Workload {
             if self.ports[..i].iter().any(|earlier| earlier.port == port.port) {
                 wrong.push((format!("ports[{i}].port"), format!("port {} is declared twice", port.port)));
             }
+        }
+        if self.role != Role::Sidecar && self.service.is_some() {
+            wrong.push(("service".into(), "a gateway is no endpoint of a service; leave it out".into()));
         }
         if self.service.is_some() && self.ports.is_empty() {
             wrong.push(("ports".into(), "a workload of a service needs at least one port".into()));

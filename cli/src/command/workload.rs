@@ -11,7 +11,18 @@ use serde_json::{Map, Value, json};
 pub async fn run(client: &Client, command: WorkloadCommand) -> Result<Exit, Failure> {
     of_zone(client).await?;
     match command {
-        WorkloadCommand::Register { name, address, service, account, ports, proxy_port, labels, gateway, place } => {
+        WorkloadCommand::Register {
+            name,
+            address,
+            service,
+            account,
+            ports,
+            proxy_port,
+            labels,
+            gateway,
+            edge,
+            place,
+        } => {
             let ports = ports.iter().map(|port| parse_port(port)).collect::<Result<Vec<Value>, Failure>>()?;
             let mut spec = json!({"address": address, "proxyPort": proxy_port});
             if let Some(service) = service {
@@ -23,14 +34,18 @@ pub async fn run(client: &Client, command: WorkloadCommand) -> Result<Exit, Fail
             if !ports.is_empty() {
                 spec["ports"] = ports.into();
             }
-            if gateway {
-                spec["role"] = "EastWestGateway".into();
+            if let Some(role) = match (gateway, edge) {
+                (true, _) => Some("EastWestGateway"),
+                (_, true) => Some("EdgeGateway"),
+                _ => None,
+            } {
+                spec["role"] = role.into();
             }
             let (mesh, namespace) = (place.mesh(), place.namespace());
             let labels = parse_labels(&labels)?;
             let body = json!({"mesh": mesh, "namespace": namespace, "name": name, "labels": labels, "spec": spec});
             let answer = client.post("/workloads", &body).await?;
-            let program = if gateway { "weft-gateway" } else { "weft-dataplane" };
+            let program = if gateway || edge { "weft-gateway" } else { "weft-dataplane" };
             token(&answer, &format!("{program} --token-file FILE ...   # {mesh}/{namespace}/{name}"))
         }
         WorkloadCommand::Token { name, place } => {

@@ -1,7 +1,7 @@
 //! From a topology to processes: every name, address, port, folder and argument, before anything is started.
 //!
 //! Ports are the same in every zone; addresses differ. Zone `N` (its network is 127.N):
-//! `127.N.0.1` control plane, `127.N.0.1G` gateway G, `127.N.A.R` replica R of app A with its proxy, and
+//! `127.N.0.1` control plane, `127.N.0.1G` gateway G, `127.N.0.2E` edge gateway E, `127.N.A.R` replica R of app A with its proxy, and
 //! `127.(100+N).W.0/24` the virtual addresses that the proxy of workload W answers with.
 
 use super::state::{Process, Role};
@@ -153,6 +153,7 @@ pub fn zone(topology: &Topology, index: usize, folder: &Folder) -> ZoneMembers {
         control.args.extend(["--region".into(), region.clone()]);
     }
     let mut members: Vec<Member> = (1..=plan.gateways).map(|i| gateway(plan, number, i, folder)).collect();
+    members.extend((1..=plan.ingress).map(|i| edge_gateway(plan, number, i, folder)));
     for (a, app) in topology.apps.iter().enumerate() {
         members.extend((1..=plan.replicas(app)).map(|replica| workload(topology, index, a, app, replica, folder)));
     }
@@ -185,6 +186,26 @@ fn gateway(plan: &ZonePlan, number: u8, index: u32, folder: &Folder) -> Member {
         "spec": {"address": address, "proxyPort": GATEWAY, "role": "EastWestGateway"},
     });
     Member { registration, processes }
+}
+
+/// Certificates that its Gateways name are below `certificates` in the state folder.
+fn edge_gateway(plan: &ZonePlan, number: u8, index: u32, folder: &Folder) -> Member {
+    let zone = &plan.name.value;
+    let name = format!("ingress-{index}");
+    let process_name = format!("{zone}/{name}");
+    let address = Ipv4Addr::new(127, number, 0, 20 + index as u8);
+    let mut own = process(folder, Role::Gateway, &process_name, Some(zone));
+    own.workload = Some(format!("default/default/{name}"));
+    data_dir(&mut own);
+    own.args.extend(["--token-file".into(), folder.token(&process_name).display().to_string()]);
+    own.args.extend(["--ingress-address".into(), address.to_string()]);
+    own.args.extend(["--certificates".into(), folder.path().join("certificates").display().to_string()]);
+    listen(&mut own, "admin-listen", at(address, ADMIN));
+    let registration = json!({
+        "mesh": "default", "namespace": "default", "name": name,
+        "spec": {"account": "ingress", "address": address, "proxyPort": GATEWAY, "role": "EdgeGateway"},
+    });
+    Member { registration, processes: vec![own] }
 }
 
 /// One replica of an app with its proxy.
@@ -245,7 +266,7 @@ mod tests {
     fn no_two_processes_share_an_address() {
         let text = "\
 zones:
-  - {name: west, gateways: 2}
+  - {name: west, gateways: 2, ingress: 2}
   - {name: east, delay: 20ms}
 apps:
   - {name: cart, replicas: 3}

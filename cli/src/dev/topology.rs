@@ -10,6 +10,7 @@
 //!     region: us
 //!     network: "127.1"              # first two numbers of all its addresses; omitted: 127.1, 127.2, ... in order
 //!     gateways: 2                   # omitted: 1
+//!     ingress: 1                    # omitted: 0. Edge gateways, on which the ports of Gateways are opened
 //!     apps: {cart: 3}               # replicas here, where they differ; 0: none
 //!     delay: 20ms                   # omitted: none. Traffic of other zones into this one takes so much longer
 //! apps:                             # in every zone unless `zones` says otherwise
@@ -93,6 +94,9 @@ pub struct ZonePlan {
     /// East-west gateways.
     #[serde(default = "one")]
     pub gateways: u32,
+    /// Edge gateways, on which the ports of Gateways are opened.
+    #[serde(default)]
+    pub ingress: u32,
     /// Replicas of apps here, where they differ from the app's own number.
     #[serde(default)]
     pub apps: BTreeMap<Name, u32>,
@@ -209,6 +213,9 @@ impl Topology {
                     say(place, format!("zones[{i}].network"), format!("127.{number} belongs to another zone already"));
                 }
                 Some(_) => {}
+            }
+            if zone.ingress > GATEWAYS_MAX {
+                say(at, format!("zones[{i}].ingress"), format!("at most {GATEWAYS_MAX} edge gateways"));
             }
             if zone.gateways > GATEWAYS_MAX {
                 say(at, format!("zones[{i}].gateways"), format!("at most {GATEWAYS_MAX} gateways"));

@@ -16,7 +16,7 @@ pub use code::Code;
 pub use kind::{Around, Grain, Inbound, InboundRule, Kind, Lower, Outbound, Settings, ZoneAround};
 pub use shape::{Rules, To, Traffic};
 
-use api::kinds::{ExternalService, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
+use api::kinds::{ExternalService, Gateway, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
 
 macro_rules! policies {
     ($($module:ident: $spec:ident is $lower:ident,)*) => {
@@ -28,6 +28,7 @@ macro_rules! policies {
             Kind::resource::<Workload>(),
             Kind::resource::<Service>(),
             Kind::resource::<ExternalService>(),
+            Kind::resource::<Gateway>(),
             Kind::resource::<HttpRoute>(),
             Kind::resource::<TcpRoute>(),
             $(Kind::$lower::<$module::$spec>(),)*

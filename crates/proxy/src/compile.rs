@@ -3,6 +3,7 @@
 //! Compiling is incremental: an item whose bytes did not change keeps its compiled value, and what a service is
 //! balanced over keeps its `Arc`, so that balancers of untouched services notice nothing.
 
+use crate::edge::ingress::table::Listener;
 use crate::filter::rate_limit::RateLimits;
 use crate::http::filter::Filters;
 use crate::http::matching::Match;
@@ -31,6 +32,8 @@ pub struct Running {
     pub rate_limits: RateLimits,
     /// Only on gateways.
     pub gateway: Option<Arc<GatewayConfig>>,
+    /// Ports open to the outside, by number; only on edge gateways.
+    pub listeners: BTreeMap<u16, Arc<Listener>>,
     /// What may be called.
     pub services: BTreeMap<ServiceRef, Arc<Service>>,
     /// What each service is balanced over.
@@ -174,6 +177,7 @@ pub fn split(backends: &[Backend], ready: impl Fn(&Backend) -> bool, random: f64
 enum Compiled {
     Inbound(Arc<Inbound>),
     Gateway(Arc<GatewayConfig>),
+    Listener(Arc<Listener>),
     Outbound(Arc<Service>),
     Endpoints(Arc<Endpoints>),
     Zone(ZoneInfo),
@@ -194,6 +198,7 @@ fn compile_item(key: &str, payload: &[u8]) -> Result<Compiled, String> {
     Ok(match key {
         item::INBOUND => Compiled::Inbound(Arc::new(read(payload)?)),
         item::GATEWAY => Compiled::Gateway(Arc::new(read(payload)?)),
+        _ if key.starts_with(item::LISTENER) => Compiled::Listener(Arc::new(Listener::compile(read(payload)?)?)),
         _ if key.starts_with(item::OUTBOUND) => Compiled::Outbound(Arc::new(service(read(payload)?)?)),
         _ if key.starts_with(item::ENDPOINTS) => Compiled::Endpoints(Arc::new(read(payload)?)),
         _ if key.starts_with(item::ZONE) => Compiled::Zone(read(payload)?),
@@ -202,7 +207,8 @@ fn compile_item(key: &str, payload: &[u8]) -> Result<Compiled, String> {
     })
 }
 
-fn service(config: Outbound) -> Result<Service, String> {
+/// A service, or rules in the shape of one.
+pub(crate) fn service(config: Outbound) -> Result<Service, String> {
     let mut ports = BTreeMap::new();
     for OutboundPort { port, protocol, rules } in &config.ports {
         let rules = rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?;
@@ -264,6 +270,7 @@ impl Compiler {
             match compiled {
                 Compiled::Inbound(inbound) => running.inbound = Some(inbound.clone()),
                 Compiled::Gateway(gateway) => running.gateway = Some(gateway.clone()),
+                Compiled::Listener(listener) => drop(running.listeners.insert(listener.port, listener.clone())),
                 Compiled::Outbound(service) => {
                     running.services.insert(service.config.service.clone(), service.clone());
                     for host in &service.config.hosts {

@@ -32,11 +32,15 @@ pub struct Sidecar {
     pub mode: Mode,
 }
 
-/// Settings of a gateway.
-#[derive(Clone, Copy, Debug)]
+/// Settings of a gateway. Which it is, its certificate says: registered as `EastWestGateway` or as `EdgeGateway`.
+#[derive(Clone, Debug)]
 pub struct Gateway {
-    /// From other zones.
+    /// East-west: from other zones.
     pub listen: SocketAddr,
+    /// Edge: address on which ports of Gateways are opened.
+    pub ingress: IpAddr,
+    /// Edge: folder of certificates that Gateways name.
+    pub certificates: PathBuf,
 }
 
 /// Which proxy this is.

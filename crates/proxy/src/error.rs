@@ -40,6 +40,7 @@ impl Failure {
         match self.reason {
             RouteReason::NoRoute => StatusCode::NOT_FOUND,
             RouteReason::BadRequest => StatusCode::BAD_REQUEST,
+            RouteReason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             RouteReason::Denied => StatusCode::FORBIDDEN,
             RouteReason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             RouteReason::UpstreamReset => StatusCode::BAD_GATEWAY,

@@ -6,6 +6,24 @@ use std::time::Duration;
 pub const HEADERS_MAX: usize = 100;
 /// Bytes of one header block inside the mesh (Envoy 60 KiB, ztunnel 64 KiB).
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one header block from outside (Envoy 60 KiB, HAProxy's buffer 16 KiB).
+pub const EDGE_HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of path and query from outside (hyper 64 KiB, nginx and Apache 8 KiB).
+pub const EDGE_URI_MAX: usize = 8 * 1024;
+/// Streams one caller outside may have open on one connection (Envoy's edge guide, HAProxy: 100).
+pub const EDGE_STREAMS_MAX: u32 = 100;
+/// Window of one stream from outside (Envoy's edge guide).
+pub const EDGE_STREAM_WINDOW: u32 = 64 * 1024;
+/// Window of one connection from outside (Envoy's edge guide).
+pub const EDGE_WINDOW: u32 = 1024 * 1024;
+/// Bytes a stream may hold on its way to the outside (Envoy's edge guide has 32 KiB of buffers).
+pub const EDGE_SEND_BUFFER: usize = 64 * 1024;
+/// From the end of one request from outside to the end of the next one's head (nginx: 60 s for a head, 75 s between).
+pub const EDGE_NEXT_HEAD: Duration = Duration::from_secs(60);
+/// Pause between tries to open a listener whose port is taken.
+pub const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of a certificate chain or key in PEM (64 KiB is the most a handshake message of rustls may hold).
+pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// Streams one peer may have open on one connection. A peer opens further connections at
 /// [`STREAMS_PER_LINK`], well below (HAProxy 100, ztunnel 200).
 pub const STREAMS_MAX: u32 = 250;

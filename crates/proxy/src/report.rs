@@ -103,5 +103,6 @@ fn report(state: &State, version: &str) -> ProxyReport {
         certificate_until: state.credentials.current().not_after().as_secs(),
         ejected: state.ejected(),
         denied: state.counters.denials(),
+        listener_problems: state.listener_problems.of(&running),
     }
 }

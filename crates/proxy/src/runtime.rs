@@ -4,6 +4,7 @@ use crate::config::{Config, Gateway, Mode, Role, Sidecar};
 use crate::control::{Applier, follower, link};
 use crate::dns;
 use crate::edge::gateway::{self, Edge};
+use crate::edge::ingress::{self, Ingress};
 use crate::edge::probe::{self, Probes, is_gateway};
 use crate::enroll::{self, Enrolled, enroll};
 use crate::inbound;
@@ -23,6 +24,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -84,6 +86,8 @@ pub enum Service {
         /// Shared by workers.
         edge: Arc<Edge>,
     },
+    /// At the edge of the mesh; its listeners come and go with Gateways.
+    Ingress(Arc<Ingress>),
 }
 
 /// What a listener is for.
@@ -117,14 +121,14 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let own = Own::of(&credentials)?;
     let app = match &config.role {
         Role::Sidecar(sidecar) => sidecar.app,
-        Role::Gateway(gateway) => gateway.listen.ip(),
+        Role::Gateway(gateway) => gateway.ingress,
     };
     let state = State::new(own, credentials, trust, app, config.answer_headers);
     let (service, first, vips) = prepare(&config.role, &state, data.path())?;
     let probes = matches!(service, Service::Gateway { .. }).then(Arc::<Probes>::default);
     let edge = match &service {
         Service::Gateway { edge, .. } => Some(edge.clone()),
-        Service::Sidecar { .. } => None,
+        Service::Sidecar { .. } | Service::Ingress(_) => None,
     };
     process.metrics.with(|registry| registry.register_collector(Box::new(Traffic::new(state.clone(), edge.clone()))));
     let admin_default = SocketAddr::from(([127, 0, 0, 1], 15_000));
@@ -136,6 +140,12 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     applier.apply(&state, &follower.held().items);
     let _workers_end_with_this = state.gone.clone().drop_guard();
     let workers = start_workers(&state, &service, first, config.workers.max(1))?;
+
+    if let Service::Ingress(ingress) = &service {
+        let (state, ingress) = (state.clone(), ingress.clone());
+        process.tasks.spawn("listeners", ingress::listeners::keep(state.clone(), ingress.clone(), workers.clone()));
+        process.tasks.spawn("certificates", async move { ingress.certificates.keep(&state).await });
+    }
 
     let (addresses, control) = watch::channel(control);
     let reports = Reports::default();
@@ -217,7 +227,10 @@ fn prepare(role: &Role, state: &Arc<State>, data: &Path) -> Result<(Service, Soc
             };
             Ok((service, sockets, vips.map(|range| Vips::open(range, Some(data)))))
         }
-        Role::Gateway(Gateway { listen }) => {
+        Role::Gateway(Gateway { ingress, certificates, .. }) if state.own.id.as_workload().is_some() => {
+            Ok((Service::Ingress(Arc::new(Ingress::new(*ingress, certificates.clone()))), Vec::new(), None))
+        }
+        Role::Gateway(Gateway { listen, .. }) => {
             let sockets = vec![(Purpose::Edge, bind(*listen, "listen")?)];
             Ok((Service::Gateway { tls: gateway_tls(state), edge: Arc::default() }, sockets, None))
         }
@@ -288,6 +301,7 @@ pub fn start_workers(
 
 /// One worker's life. It ends when the process has nothing left to finish, or is gone.
 pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, number: usize) {
+    worker.runtime.set(Handle::current()).expect("a worker begins once");
     for (purpose, socket) in sockets {
         match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => drop(tokio::spawn(serve_listener(worker.clone(), service.clone(), purpose, listener))),

@@ -1,6 +1,7 @@
 //! What all threads of one proxy share: the configuration pointer, trust, counters, and little else.
 
 use crate::compile::Running;
+use crate::edge::ingress::Problems;
 use crate::inbound::ready::Apps;
 use crate::outbound::breaker::Breakers;
 use crate::record::Counters;
@@ -66,6 +67,8 @@ pub struct State {
     pub apps: Apps,
     /// Where the app is.
     pub app_address: IpAddr,
+    /// What is wrong with listeners; only on edge gateways.
+    pub listener_problems: Problems,
     /// Say in answers who gave them.
     pub answer_headers: bool,
     /// Cancelled: take no new work, and end connections as their requests end.
@@ -103,6 +106,7 @@ impl State {
             breakers: Breakers::default(),
             apps: Apps::new(app_address, news.clone()),
             app_address,
+            listener_problems: Problems::default(),
             answer_headers,
             drain: CancellationToken::new(),
             leaving: CancellationToken::new(),

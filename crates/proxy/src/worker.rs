@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::SetOnce;
 use tokio::time::sleep;
 
 /// Ramps, ends of ejections and warm connections are looked after this often, where a service is called at all.
@@ -25,6 +27,8 @@ pub struct Worker {
     pub cells: Arc<Cells>,
     /// Its connections to the app.
     pub apps: AppLinks,
+    /// Where its tasks run, once it does.
+    pub runtime: SetOnce<Handle>,
     /// Its TLS settings and their sessions.
     pub transport: Transport,
     callees: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Callee>>>>,
@@ -38,10 +42,12 @@ impl Worker {
         let cells = state.counters.worker();
         let transport = Transport::new(state.credentials.clone(), state.trust.clone());
         let apps = AppLinks::default();
+        let runtime = SetOnce::new();
         Arc::new(Self {
             state,
             cells,
             apps,
+            runtime,
             transport,
             callees: Mutex::default(),
             outsides: Mutex::default(),

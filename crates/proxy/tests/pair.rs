@@ -64,7 +64,7 @@ async fn a_request_reaches_the_app_and_says_who_called_and_who_answered() {
             .unwrap();
         let answer = client.send(request).await;
         assert_eq!(answer.status(), 200, "{answer:?}");
-        assert_eq!(answer.text, format!("cart-1 POST /a/b host={host} peer={} body=hello", pair.web.id));
+        assert_eq!(answer.text, format!("cart-1 POST /a/b host={host} peer={} for=- body=hello", pair.web.id));
         assert_eq!((answer.header("weft-zone"), answer.header("weft-workload")), ("west", "cart-1"));
         assert_eq!(answer.header("weft-reason"), if host.contains("west") { "PINNED" } else { "" });
     }

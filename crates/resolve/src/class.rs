@@ -31,6 +31,9 @@ pub struct ClassKey {
     pub labels: Labels,
     /// The workload's name, only when some policy in force names it.
     pub workload: Option<Name>,
+    /// What its proxies are for.
+    #[serde(default, skip_serializing_if = "Role::is_sidecar")]
+    pub role: Role,
     /// Ports of the app, by number.
     pub ports: Vec<ClassPort>,
 }
@@ -46,9 +49,9 @@ pub struct ClassPort {
     pub protocol: Protocol,
 }
 
-/// The class of a workload's proxy. `None`: no such workload, or a gateway.
+/// The class of a workload's proxy. `None`: no such workload, or an east-west gateway.
 pub fn class_of(snapshot: &Snapshot, workload: &Key) -> Option<ClassKey> {
-    let entry = snapshot.workloads.get(workload).filter(|entry| entry.spec.role == Role::Sidecar)?;
+    let entry = snapshot.workloads.get(workload).filter(|entry| entry.spec.role != Role::EastWestGateway)?;
     let mesh = workload.mesh.clone().unwrap_or_default();
     let namespace = workload.namespace.clone().unwrap_or_default();
     let mut ports: Vec<ClassPort> = entry
@@ -64,8 +67,11 @@ pub fn class_of(snapshot: &Snapshot, workload: &Key) -> Option<ClassKey> {
     ports.sort();
     ports.dedup_by_key(|port| port.port);
     let selected = snapshot.policies.selected_labels(&mesh);
+    let role = entry.spec.role;
     let matters = |(name, value): &(&String, &String)| {
-        selected.and_then(|labels| labels.get(*name)).is_some_and(|values| values.contains(*value))
+        // Gateways select edge gateways by any label, and those are few.
+        role == Role::EdgeGateway
+            || selected.and_then(|labels| labels.get(*name)).is_some_and(|values| values.contains(*value))
     };
     let mut services = service::services_of(snapshot, workload).into_iter();
     Some(ClassKey {
@@ -75,6 +81,7 @@ pub fn class_of(snapshot: &Snapshot, workload: &Key) -> Option<ClassKey> {
         account: entry.account(&workload.name),
         service: services.next(),
         other_services: services.collect(),
+        role,
         ports,
         mesh,
         namespace,
@@ -108,7 +115,7 @@ impl ClassKey {
                     && name.as_ref().is_none_or(|name| self.workload.as_ref() == Some(name))
                     && labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
             }
-            Who::Gateway => false,
+            Who::Gateway => self.role != Role::Sidecar,
         }
     }
 }

@@ -8,6 +8,7 @@
 mod class;
 mod exports;
 mod index;
+mod listeners;
 mod merge;
 mod plan;
 mod program;

@@ -2,6 +2,7 @@
 
 use crate::class::ClassKey;
 use crate::index::{Layer, What};
+use crate::listeners::listeners;
 use crate::merge::{Merged, Origin};
 use crate::route::{self, Draft};
 use crate::snapshot::Snapshot;
@@ -55,6 +56,7 @@ pub fn resolve(snapshot: &Snapshot, class: &ClassKey) -> Resolved {
         let call = Call { snapshot, class, around: &around, service, external: Some(external) };
         outbound(call, external.hosts.clone(), &ports, &mut resolved);
     }
+    listeners(snapshot, class, &around, &mut resolved);
     for ZoneAround { zone, region, .. } in around.zones {
         let state = snapshot.zones.get(&zone).map(|zone| zone.state).unwrap_or_default();
         resolved.items.insert(item::zone(&zone), bytes(&ZoneInfo { zone, region, state }));
@@ -78,7 +80,7 @@ fn around(snapshot: &Snapshot, class: &ClassKey) -> Around {
 }
 
 fn inbound(snapshot: &Snapshot, class: &ClassKey, resolved: &mut Resolved) {
-    let ClassKey { mesh, zone, namespace, account, service, other_services: _, labels: _, workload: _, ports } = class;
+    let ClassKey { mesh, zone, namespace, account, service, ports, .. } = class; // The rest chose the policies.
     // No document, no weaker: a mesh that nobody described, or that leaves this zone out, is strict and refuses.
     let described = snapshot.meshes.get(mesh).filter(|_| snapshot.is_member(mesh, zone));
     let (mutual_tls, default) = described
@@ -131,12 +133,12 @@ fn inbound(snapshot: &Snapshot, class: &ClassKey, resolved: &mut Resolved) {
 
 /// One called service, for one class of callers.
 #[derive(Clone, Copy)]
-struct Call<'a> {
-    snapshot: &'a Snapshot,
-    class: &'a ClassKey,
-    around: &'a Around,
-    service: &'a ServiceRef,
-    external: Option<&'a ExternalService>,
+pub(crate) struct Call<'a> {
+    pub snapshot: &'a Snapshot,
+    pub class: &'a ClassKey,
+    pub around: &'a Around,
+    pub service: &'a ServiceRef,
+    pub external: Option<&'a ExternalService>,
 }
 
 fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePort>, resolved: &mut Resolved) {
@@ -149,21 +151,7 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
     let mut lowered = Vec::new();
     for ServicePort { port, name, app_protocol } in ports.values() {
         let drafts = route::rules(call.snapshot, call.class, service, *port, *app_protocol);
-        let mut rules = Vec::new();
-        for draft in drafts {
-            let merged =
-                call.merge(Grain::Rule, call.about(Some((*port, name.as_deref())), Some(&draft)), Some(&draft));
-            let Settings { timeouts, retry, balancing: _, breaker: _ } = call.lower(Grain::Rule, &merged);
-            resolved.took_part(&format!("{item}#{port}/{}", draft.name), &merged);
-            call.warn_of_dangling(&draft, resolved);
-            let Draft { name, matches, filters, backends, timeouts: _, from } = draft;
-            if let Some((route, _)) = from {
-                resolved.policies.insert(route.clone());
-                let origin = Origin { policy: route, covers: Vec::new() };
-                resolved.origins.insert(format!("{item}#{port}/{name}"), origin);
-            }
-            rules.push(OutboundRule { name, matches, filters, backends, timeouts, retry });
-        }
+        let rules = drafts.into_iter().map(|draft| call.rule(draft, *port, name.as_deref(), &item, resolved)).collect();
         lowered.push(OutboundPort { port: *port, protocol: *app_protocol, rules });
     }
     let external = external.map(|ExternalService { endpoints, tls, .. }| External {
@@ -175,6 +163,28 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
 }
 
 impl<'a> Call<'a> {
+    /// One rule with the values that policies give it; `item` is where it goes.
+    pub(crate) fn rule(
+        &self,
+        draft: Draft,
+        port: u16,
+        port_name: Option<&str>,
+        item: &str,
+        resolved: &mut Resolved,
+    ) -> OutboundRule {
+        let merged = self.merge(Grain::Rule, self.about(Some((port, port_name)), Some(&draft)), Some(&draft));
+        let Settings { timeouts, retry, balancing: _, breaker: _ } = self.lower(Grain::Rule, &merged);
+        resolved.took_part(&format!("{item}#{port}/{}", draft.name), &merged);
+        self.warn_of_dangling(&draft, resolved);
+        let Draft { name, matches, filters, backends, timeouts: _, from } = draft;
+        if let Some((route, _)) = from {
+            resolved.policies.insert(route.clone());
+            let origin = Origin { policy: route, covers: Vec::new() };
+            resolved.origins.insert(format!("{item}#{port}/{name}"), origin);
+        }
+        OutboundRule { name, matches, filters, backends, timeouts, retry }
+    }
+
     /// Everything a policy may name to be about this traffic.
     fn about(&self, port: Option<(u16, Option<&str>)>, draft: Option<&Draft>) -> Vec<What> {
         let ServiceRef { namespace, name, .. } = self.service;

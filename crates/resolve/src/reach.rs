@@ -2,6 +2,7 @@
 
 use crate::class::{ClassKey, classes};
 use crate::index::{Layer, What, Who, Writer};
+use crate::listeners;
 use crate::route::route_writer;
 use crate::snapshot::{Snapshot, service_ref};
 use api::config::ServiceRef;
@@ -42,6 +43,9 @@ fn programs(snapshot: &Snapshot, document: &Key, class: &ClassKey) -> bool {
     }
     if let Some(route) = snapshot.tcp_routes.get(document) {
         return route_programs(snapshot, document, &route.parent_refs, class);
+    }
+    if let Some(gateway) = snapshot.gateways.get(document) {
+        return listeners::serves(class, document, gateway);
     }
     match document.kind.as_str() {
         "ExternalService" => snapshot.externals.get(&service_ref(document)).is_some_and(|(key, _)| key == document),
@@ -122,6 +126,12 @@ pub fn dangling(snapshot: &Snapshot) -> BTreeSet<(Key, String)> {
             }
         }
     }
+    for (key, route) in snapshot.http_routes.iter() {
+        for parent in route.parent_refs.iter().filter(|parent| parent.kind == TargetKind::Gateway) {
+            let refused = listeners::refused(snapshot, key, &route.hostnames, parent);
+            dangling.extend(refused.map(|what| (key.clone(), what)));
+        }
+    }
     let http = snapshot.http_routes.iter().map(|(key, route)| (key, &route.parent_refs));
     let tcp = snapshot.tcp_routes.iter().map(|(key, route)| (key, &route.parent_refs));
     for (key, parents) in http.chain(tcp) {
@@ -138,6 +148,11 @@ pub fn dangling(snapshot: &Snapshot) -> BTreeSet<(Key, String)> {
 
 fn route_programs(snapshot: &Snapshot, route: &Key, parents: &[ParentRef], class: &ClassKey) -> bool {
     parents.iter().any(|parent| {
+        if parent.kind == TargetKind::Gateway {
+            return snapshot.gateways.iter().filter(|(key, gateway)| listeners::serves(class, key, gateway)).any(
+                |(key, gateway)| gateway.listeners.iter().any(|one| listeners::attaches(route, parent, key, one)),
+            );
+        }
         let namespace = parent.namespace.clone().or_else(|| route.namespace.clone()).unwrap_or_default();
         let service = ServiceRef { mesh: class.mesh.clone(), namespace, name: parent.name.clone() };
         let entitled =

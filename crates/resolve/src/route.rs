@@ -103,7 +103,7 @@ fn parent_is(service: &ServiceRef, port: u16, route: &Key, parents: &[ParentRef]
 
 /// One draft for each match, sorted by Gateway API's precedence (HTTPRouteRule, `matches`): exact path, longest
 /// prefix, method, most headers, most query parameters; then by route and place in it.
-fn http(routes: Vec<(&Key, &HttpRoute)>, port: u16) -> Vec<Draft> {
+pub(crate) fn http(routes: Vec<(&Key, &HttpRoute)>, port: u16) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for (key, route) in routes {
         for (index, rule) in route.rules.iter().enumerate() {

@@ -3,7 +3,7 @@
 use crate::index::Policies;
 use crate::service::{Known, known};
 use api::config::{ServiceRef, Trust};
-use api::kinds::{ExternalService, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
+use api::kinds::{ExternalService, Gateway, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
 use api::name::{MeshName, Name, Namespace, SpiffeId, ZoneName};
 use api::object::{Key, Labels, Object};
 use api::report::{GatewayExport, ServiceExport};
@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub workloads: BTreeMap<Key, WorkloadEntry>,
     /// Services as written in this zone; others are derived from workloads and from what peers export.
     pub services: BTreeMap<ServiceRef, Service>,
+    /// Where traffic from outside enters.
+    pub gateways: Arc<BTreeMap<Key, Gateway>>,
     /// Routes for requests.
     pub http_routes: Arc<BTreeMap<Key, HttpRoute>>,
     /// Routes for connections.
@@ -70,7 +72,7 @@ pub struct PeerZone {
 
 impl Clone for Snapshot {
     fn clone(&self) -> Self {
-        let Self { zone, meshes, zones, workloads, services, http_routes, .. } = self;
+        let Self { zone, meshes, zones, workloads, services, gateways, http_routes, .. } = self;
         let Self { tcp_routes, externals, policies, peers, own_trust, zone_cp, known: _, .. } = self;
         Self {
             zone: zone.clone(),
@@ -78,6 +80,7 @@ impl Clone for Snapshot {
             zones: zones.clone(),
             workloads: workloads.clone(),
             services: services.clone(),
+            gateways: gateways.clone(),
             http_routes: http_routes.clone(),
             tcp_routes: tcp_routes.clone(),
             externals: externals.clone(),
@@ -100,6 +103,7 @@ impl Snapshot {
             zones: BTreeMap::new(),
             workloads: BTreeMap::new(),
             services: BTreeMap::new(),
+            gateways: Arc::default(),
             http_routes: Arc::default(),
             tcp_routes: Arc::default(),
             externals: Arc::default(),
@@ -170,6 +174,7 @@ impl WorkloadEntry {
 /// A snapshot in the making; what is shared later is still being filled.
 struct Reading {
     snapshot: Snapshot,
+    gateways: BTreeMap<Key, Gateway>,
     http_routes: BTreeMap<Key, HttpRoute>,
     tcp_routes: BTreeMap<Key, TcpRoute>,
     externals: BTreeMap<ServiceRef, (Key, ExternalService)>,
@@ -181,6 +186,7 @@ impl Default for Reading {
         let nowhere = "nowhere".parse().expect("a DNS label");
         Self {
             snapshot: Snapshot::empty(nowhere),
+            gateways: BTreeMap::new(),
             http_routes: BTreeMap::new(),
             tcp_routes: BTreeMap::new(),
             externals: BTreeMap::new(),
@@ -196,7 +202,7 @@ impl Reading {
             let spec = if object.spec.is_null() { &nothing } else { &object.spec };
             S::deserialize(spec).map_err(|error| error.to_string())
         }
-        let Self { snapshot, http_routes, tcp_routes, externals, policies } = self;
+        let Self { snapshot, gateways, http_routes, tcp_routes, externals, policies } = self;
         match (kind.name, kind.lower) {
             ("Mesh", _) => {
                 let name: MeshName = key.name.as_str().parse().map_err(|error| format!("{error}"))?;
@@ -222,6 +228,9 @@ impl Reading {
                     *place = (key.clone(), read(object)?);
                 }
             }
+            ("Gateway", _) => {
+                gateways.insert(key.clone(), read(object)?);
+            }
             ("HTTPRoute", _) => {
                 http_routes.insert(key.clone(), read(object)?);
             }
@@ -235,9 +244,10 @@ impl Reading {
     }
 
     fn finish(self) -> Snapshot {
-        let Self { snapshot, http_routes, tcp_routes, externals, mut policies } = self;
+        let Self { snapshot, gateways, http_routes, tcp_routes, externals, mut policies } = self;
         policies.sort();
         Snapshot {
+            gateways: Arc::new(gateways),
             http_routes: Arc::new(http_routes),
             tcp_routes: Arc::new(tcp_routes),
             externals: Arc::new(externals),

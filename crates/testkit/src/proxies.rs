@@ -130,7 +130,11 @@ impl Member {
 
     fn start(&mut self) {
         let role = match self.kind {
-            Kind::Gateway => Role::Gateway(Gateway { listen: self.inbound.at() }),
+            Kind::Gateway => Role::Gateway(Gateway {
+                listen: self.inbound.at(),
+                ingress: LOCALHOST,
+                certificates: self.data.join("certificates"),
+            }),
             Kind::Workload { .. } => Role::Sidecar(Sidecar {
                 inbound: self.inbound.at(),
                 outbound: self.outbound.at(),

@@ -1,6 +1,7 @@
-//! The gateway at a zone's edge.
+//! Gateways at a zone's edge: between zones, and for traffic from outside.
 
 pub mod gateway;
+pub mod ingress;
 pub mod probe;
 pub mod sni;
 pub mod sources;

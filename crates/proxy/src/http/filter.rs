@@ -70,11 +70,13 @@ impl Filters {
     pub fn redirect(&self, request: &request::Parts, matched: Option<&Match>) -> Option<(StatusCode, HeaderValue)> {
         let RedirectTo { scheme, hostname, port, path, status } = self.redirect.as_ref()?;
         let asked = authority(request);
-        let scheme = scheme.as_deref().unwrap_or("http");
+        let named = scheme.is_some();
+        let scheme = scheme.as_deref().or(request.uri.scheme_str()).unwrap_or("http");
         let host = hostname.as_deref().or_else(|| asked.as_ref().map(Authority::host)).unwrap_or_default();
         let port = match (*port, asked.as_ref().and_then(Authority::port_u16)) {
             (Some(port), _) => Some(port),
-            (None, asked) if hostname.is_none() => asked,
+            // A scheme of its own means that scheme's own port (Gateway API, `HTTPRequestRedirectFilter.port`).
+            (None, asked) if hostname.is_none() && !named => asked,
             _ => None,
         };
         let port = match (scheme, port) {

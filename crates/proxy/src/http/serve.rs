@@ -2,7 +2,8 @@
 
 use super::body::Answer;
 use crate::limits::{
-    APP_IDLE, HEADER_BYTES_MAX, HEADERS_MAX, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER,
+    APP_IDLE, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW, EDGE_STREAMS_MAX,
+    EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER,
     STREAMS_MAX,
 };
 use crate::pool::gather::gather;
@@ -93,5 +94,53 @@ where
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection of a peer ended");
+    }
+}
+
+/// Serves a caller outside the mesh, with the narrower limits of an edge. `http2`: what TLS agreed on; `None`: found out
+/// from the first bytes.
+pub async fn outside<I, S, F, G>(io: I, http2: Option<bool>, drain: CancellationToken, serve: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Answer<G>>> + Send + 'static,
+    G: Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(EDGE_NEXT_HEAD)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(EDGE_HEADER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(EDGE_STREAMS_MAX)
+        .initial_stream_window_size(EDGE_STREAM_WINDOW)
+        .initial_connection_window_size(EDGE_WINDOW)
+        .max_header_list_size(EDGE_HEADER_BYTES_MAX as u32)
+        .max_send_buf_size(EDGE_SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
+    let builder = match http2 {
+        None => builder,
+        Some(true) => builder.http2_only(),
+        Some(false) => builder.http1_only(),
+    };
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection from outside ended");
     }
 }

@@ -4,6 +4,7 @@ use super::breaker::Taken;
 use super::callee::Lease;
 use super::forward::{Forward, forward};
 use crate::compile::{Port, Running, Service};
+use crate::edge::ingress::serve::At;
 use crate::error::{Failure, is_grpc};
 use crate::http::body::Answer;
 use crate::http::{filter, headers};
@@ -27,6 +28,8 @@ pub enum Via {
     Host,
     /// By a virtual address and port.
     Service(Named, u16),
+    /// From outside, by a listener of a Gateway.
+    Listener(At),
 }
 
 /// What an answer holds on to until its end.
@@ -105,11 +108,18 @@ async fn route(
     if parts.method == Method::CONNECT {
         return Err(Failure::new(RouteReason::BadRequest, "CONNECT is not served here; call the service by its name"));
     }
+    if let Via::Listener(at) = via {
+        at.receive(&mut parts)?;
+    }
     let Destination { service, port, zone } = destination(running, via, &parts)?;
     notes.service = Some(service.config.service.clone());
     let (rule, matched) = port
         .rule(&parts)
         .ok_or_else(|| Failure::new(RouteReason::NoRoute, "no rule of the service's route matches"))?;
+    if let Via::Listener(_) = via {
+        // Counted for the service behind the Gateway, as if it had been called by name.
+        notes.service = rule.backends.first().map(|backend| backend.service.clone());
+    }
     if let Some((status, location)) = rule.filters.redirect(&parts, matched) {
         let mut response = Response::new(Answer::text(""));
         *response.status_mut() = status;
@@ -146,6 +156,7 @@ pub fn destination<'a>(running: &'a Running, via: &Via, parts: &Parts) -> Result
             })?;
             (service, zone, asked.as_ref().and_then(http::uri::Authority::port_u16))
         }
+        Via::Listener(at) => return at.destination(running, asked.as_ref()),
         Via::Service(named, number) => {
             let service = running
                 .services

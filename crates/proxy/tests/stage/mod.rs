@@ -3,9 +3,10 @@
 
 use api::config::{
     Authorization, Backend, Balancing, Endpoint, Endpoints, EndpointsPlace, GatewayConfig, Inbound, InboundPort,
-    Outbound, OutboundPort, OutboundRule, RemoteEndpoints, Retry, ServiceRef, Timeouts, ZoneInfo, item,
+    Listener, ListenerHost, ListenerRoute, Outbound, OutboundPort, OutboundRule, RemoteEndpoints, Retry, ServiceRef,
+    Timeouts, ZoneInfo, item,
 };
-use api::kinds::{DefaultAuthorization, MutualTls, Protocol, ZoneState};
+use api::kinds::{DefaultAuthorization, ListenerProtocol, MutualTls, Protocol, ZoneState};
 use api::{Account, MeshName, SpiffeId, TrustDomain, ZoneName};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,6 +19,7 @@ use proxy::compile::Items;
 use proxy::config::Mode;
 use proxy::control::Applier;
 use proxy::edge::gateway::Edge;
+use proxy::edge::ingress::{Ingress, listeners};
 use proxy::runtime::{Purpose, Service, gateway_tls, sidecar_tls, work};
 use proxy::state::{Own, State};
 use proxy::worker::Worker;
@@ -114,6 +116,17 @@ impl Proxy {
         Self::start(trusts, id, "edge", |state| Service::Gateway { tls: gateway_tls(state), edge: Arc::default() })
     }
 
+    /// An edge gateway; its listeners come with what is applied. Certificates are in `folder`.
+    pub fn ingress(trusts: &Trusts, zone_name: &str, folder: &std::path::Path) -> Self {
+        let ingress = Arc::new(Ingress::new(LOCALHOST, folder.to_owned()));
+        let shared = ingress.clone();
+        let proxy = Self::start(trusts, identity_of(zone_name, "ingress"), "ingress-1", |_| Service::Ingress(shared));
+        let (state, workers) = (proxy.state.clone(), proxy.state.workers());
+        proxy.handle.spawn(listeners::keep(state.clone(), ingress.clone(), workers));
+        proxy.handle.spawn(async move { ingress.certificates.keep(&state).await });
+        proxy
+    }
+
     fn start(trusts: &Trusts, id: SpiffeId, workload: &str, service: impl FnOnce(&State) -> Service) -> Self {
         let credentials = trusts.issue(&id, workload);
         let own = Own::of(&credentials).unwrap();
@@ -125,6 +138,7 @@ impl Proxy {
         let (sockets, edge) = match &service {
             Service::Sidecar { .. } => (vec![(Purpose::Inbound, first), (Purpose::Outbound, second)], Arc::default()),
             Service::Gateway { edge, .. } => (vec![(Purpose::Edge, first)], edge.clone()),
+            Service::Ingress(_) => (Vec::new(), Arc::default()),
         };
         let worker = Worker::new(state.clone(), u64::from(inbound.port()));
         let number = state.add_worker(worker.clone());
@@ -204,6 +218,11 @@ impl Plan {
         )
     }
 
+    /// A port of a Gateway: `(host name, certificate, routes)` of each listener.
+    pub fn listener(self, port: u16, protocol: ListenerProtocol, hosts: Vec<ListenerHost>) -> Self {
+        self.put(item::listener(port), &Listener { port, protocol, hosts })
+    }
+
     pub fn zone(self, name: &str) -> Self {
         self.put(item::zone(&zone(name)), &ZoneInfo { zone: zone(name), region: None, state: ZoneState::Active })
     }
@@ -257,6 +276,22 @@ impl Plan {
 
 pub fn allow_all() -> Authorization {
     Authorization { default: DefaultAuthorization::Allow, rules: Vec::new() }
+}
+
+/// A listener of Gateway `shop/public`.
+pub fn host(name: &str, hostname: Option<&str>, certificate: Option<&str>, rules: Vec<OutboundRule>) -> ListenerHost {
+    ListenerHost {
+        gateway: service("public"),
+        listener: name.parse().unwrap(),
+        hostname: hostname.map(str::to_owned),
+        certificate: certificate.map(str::to_owned),
+        routes: vec![ListenerRoute { hostname: hostname.map(str::to_owned), rules }],
+    }
+}
+
+/// A port nobody has, for the moment.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub fn rule_to(name: &str) -> OutboundRule {
@@ -349,11 +384,12 @@ async fn answer(
     };
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let text = format!(
-        "{name} {} {} host={} peer={} body={}",
+        "{name} {} {} host={} peer={} for={} body={}",
         parts.method,
         parts.uri.path(),
         told("host"),
         told("weft-peer"),
+        told("x-forwarded-for"),
         String::from_utf8_lossy(&body)
     );
     let mut answer = Response::builder().header("app", name).header("weft-zone", "liar").header("weft-reason", "LIE");
