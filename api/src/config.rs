@@ -6,7 +6,9 @@
 mod balancing;
 mod breaker;
 
-pub use balancing::{Algorithm, Balancing, Ejection, FailoverTier, SpillMode};
+pub use balancing::{
+    Algorithm, Balancing, Ejection, FailoverTier, FailureShare, HashCookie, HashOn, RING_POINTS, SpillMode, SuccessRate,
+};
 pub use breaker::Breaker;
 
 use crate::kinds::{DefaultAuthorization, HttpFilter, HttpMatch, ListenerProtocol, MutualTls, Protocol, ZoneState};

@@ -47,6 +47,8 @@ pub struct Ask<'a> {
     pub zone: Option<&'a ZoneName>,
     /// Where earlier tries of this request went.
     pub tried: &'a [CandidateId],
+    /// What hash algorithms keep together, as [`hash_key`](crate::hash_key) tells; `None`: anywhere.
+    pub hash: Option<u64>,
     /// Never used to find out whether an endpoint is back, because it could not be tried again.
     pub precious: bool,
 }

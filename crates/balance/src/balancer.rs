@@ -1,6 +1,7 @@
 //! The balancer of one service: its state, and the small questions about it.
 
 use crate::ask::{Candidate, CandidateId, ConnectionId};
+use crate::compare::Tallied;
 use crate::limits::OBSERVE_US;
 use crate::locality::Locality;
 use crate::member::{Key, Member};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 pub struct Balancer {
     pub(crate) zone: ZoneName,
     pub(crate) place: Place,
+    /// Number of who calls, for subsets.
+    pub(crate) caller: u64,
     pub(crate) config: Balancing,
     /// By slot.
     pub(crate) members: Vec<Option<Member>>,
@@ -37,6 +40,9 @@ pub struct Balancer {
     /// Reused by every settling.
     pub(crate) supplies: Vec<Supply>,
     pub(crate) shares: Vec<f64>,
+    /// Reused by every comparison.
+    pub(crate) tallied: Vec<Tallied>,
+    pub(crate) compared_at_us: u64,
 }
 
 /// One tier.
@@ -62,6 +68,7 @@ impl Balancer {
         Self {
             zone,
             place,
+            caller: 0,
             config: config.clone(),
             members: Vec::new(),
             generations: Vec::new(),
@@ -75,7 +82,15 @@ impl Balancer {
             probe_at_us: u64::MAX,
             supplies: Vec::new(),
             shares: Vec::new(),
+            tallied: Vec::new(),
+            compared_at_us: 0,
         }
+    }
+
+    /// Who calls, as [`hash_key`](crate::hash_key) tells: proxies with different numbers have different subsets.
+    #[must_use]
+    pub fn called_by(self, caller: u64) -> Self {
+        Self { caller, ..self }
     }
 
     /// Zone and address of a candidate, while it is known.
@@ -139,6 +154,7 @@ impl Balancer {
             return;
         }
         self.observed_at_us = Some(now_us);
+        self.compare(now_us);
         for index in 0..self.localities.len() {
             self.localities[index].measure(&mut self.members, &self.config, now_us);
             self.localities[index].observe(&self.members, &self.config, passed, now_us);

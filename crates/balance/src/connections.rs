@@ -1,7 +1,9 @@
 //! Connections through one gateway address. Each is pinned to one remote workload, so each is judged by itself.
 
 use crate::ask::{CandidateId, ConnectionId, Outcome};
+use crate::compare::Tally;
 use crate::fault::{Fault, planted};
+use crate::key::mix_with;
 use crate::limits::{CONNECTIONS_MAX, OPENING_LOST_US, OPENING_MAX};
 use crate::measure::Latency;
 use crate::standing::{Standing, Why};
@@ -13,6 +15,7 @@ struct Connection {
     in_flight: u32,
     latency: Latency,
     standing: Standing,
+    tally: Tally,
 }
 
 /// The open ones, and how many are being opened.
@@ -30,7 +33,7 @@ impl Connections {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let (latency, standing) = (Latency::new(now_us), Standing::new(now_us));
-        self.open.push(Connection { number, in_flight: 0, latency, standing });
+        self.open.push(Connection { number, in_flight: 0, latency, standing, tally: Tally::default() });
         ConnectionId { gateway, number }
     }
 
@@ -64,6 +67,7 @@ impl Connections {
     pub(crate) fn pick(
         &mut self,
         ready: u32,
+        key: Option<u64>,
         may_probe: bool,
         now_us: u64,
         rng: &mut impl FnMut() -> u64,
@@ -71,7 +75,12 @@ impl Connections {
         if self.opening > 0 && now_us.saturating_sub(self.opening_at_us) > OPENING_LOST_US {
             self.opening = 0;
         }
-        if may_probe {
+        if let Some(key) = key
+            && let Some(kept) = self.by_key(key, may_probe, now_us)
+        {
+            return Some(kept);
+        }
+        if may_probe && key.is_none() {
             let due = self.open.iter_mut().find(|one| one.standing.due_us().is_some_and(|due| due <= now_us));
             if let Some(one) = due {
                 one.standing.probe(now_us);
@@ -100,6 +109,36 @@ impl Connections {
         Some((better.number, false))
     }
 
+    /// The one that `key` belongs to of those that are in, or may be found out about (rendezvous hashing): a further
+    /// connection takes its share of keys and no more.
+    fn by_key(&mut self, key: u64, may_probe: bool, now_us: u64) -> Option<(u32, bool)> {
+        let due = |one: &Connection| may_probe && one.standing.due_us().is_some_and(|due| due <= now_us);
+        let open = self.open.iter_mut().filter(|one| one.standing.is_in() || due(one));
+        let owner = open.max_by_key(|one| mix_with(key, u64::from(one.number)))?;
+        let probe = !owner.standing.is_in();
+        if probe {
+            owner.standing.probe(now_us);
+        }
+        Some((owner.number, probe))
+    }
+
+    /// Those that are in, for comparison.
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = (u32, Tally)> {
+        self.open.iter().filter(|one| one.standing.is_in()).map(|one| (one.number, one.tally))
+    }
+
+    pub(crate) fn begin_tallies(&mut self) {
+        self.open.iter_mut().for_each(|one| one.tally = Tally::default());
+    }
+
+    /// After a comparison, while enough others stay in.
+    pub(crate) fn eject(&mut self, number: u32, ejection: &Ejection, now_us: u64) {
+        let may = (self.out() as usize) < most_out(self.open.len(), ejection);
+        if let Some(one) = self.open.iter_mut().find(|one| one.number == number).filter(|_| may) {
+            one.standing.take_out(Why::Failing, ejection, now_us);
+        }
+    }
+
     pub(crate) fn started(&mut self, number: u32) {
         if let Some(one) = self.open.iter_mut().find(|one| one.number == number) {
             one.in_flight += 1;
@@ -124,10 +163,12 @@ impl Connections {
         match outcome {
             Outcome::Answered { latency_us, status } if status < 500 => {
                 one.latency.observe(latency_us, now_us);
+                one.tally.count(false);
                 one.standing.succeeded(now_us);
             }
             Outcome::Answered { latency_us, .. } => {
                 one.latency.observe_failure(latency_us, now_us);
+                one.tally.count(true);
                 if one.standing.failed(ejection) && may_eject {
                     one.standing.take_out(Why::Failing, ejection, now_us);
                 }
@@ -137,6 +178,7 @@ impl Connections {
                 one.standing.take_out(Why::Refused, ejection, now_us);
             }
             Outcome::Broken => {
+                one.tally.count(true);
                 if one.standing.failed(ejection) && may_eject {
                     one.standing.take_out(Why::Failing, ejection, now_us);
                 }

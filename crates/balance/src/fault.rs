@@ -29,6 +29,34 @@ pub(crate) enum Fault {
     ReliefOvershoots,
     /// Weights of endpoints are ignored.
     WeightsIgnored,
+    /// Tables of keys depend on the order in which endpoints came.
+    TableByArrival,
+    /// Tables of keys give everybody the same.
+    TableForgetsWeights,
+    /// A key goes to its endpoint whatever its standing.
+    KeyMeetsAnybody,
+    /// A key finds another zone each time while a place spills.
+    KeyForgetsPlace,
+    /// Any request finds out whether an endpoint is back, its key regardless.
+    KeyProbesStrangers,
+    /// Who returns has all its keys at once.
+    KeysReturnAtOnce,
+    /// An endpoint with enough to do takes its keys all the same.
+    BoundIgnored,
+    /// Every proxy has the same subset.
+    SubsetsAlike,
+    /// A place is as well as the subset is.
+    SubsetHidesOthers,
+    /// Ejection counts endpoints outside of the subset as in.
+    SubsetEjectsAll,
+    /// Endpoints are compared by a handful of requests.
+    FewAreCompared,
+    /// A request in a thousand makes an endpoint worse than others.
+    EveryDeviationEjects,
+    /// What is compared never begins anew.
+    TallyNeverEnds,
+    /// Health is believed however little of it there is.
+    PanicIgnored,
 }
 
 #[cfg(test)]

@@ -10,17 +10,20 @@
 //! 3. Tiers are filled in order. When nothing is healthy anywhere, everything is tried (panic).
 //! 4. Hard facts (refused, hung, unready) act at once. Soft ones (failure shares, summaries, load) wait for two
 //!    observations for the worse and five for the better, and what comes back starts slowly.
-//! 5. Within a place: the better of two random endpoints by peak-EWMA, unless the service says otherwise.
+//! 5. Within a place: the better of two random endpoints by peak-EWMA, unless the service says otherwise. Hash algorithms
+//!    send requests of one key to one endpoint, and to one place while places share requests.
 //!
 //! What fails is taken out on the level it failed on: a connection through a gateway, a gateway's address, an endpoint.
 //! After refusals and hangs it returns by single probes, after failed answers too, but never more than a set share of a
-//! place is out for failed answers alone.
+//! place is out for failed answers alone: for some in a row, or for more of them than others give.
 
 mod ask;
 mod balancer;
+mod compare;
 mod connections;
 mod explain;
 mod fault;
+mod key;
 mod limits;
 mod locality;
 mod measure;
@@ -30,6 +33,9 @@ mod pick;
 mod place;
 mod settle;
 mod standing;
+mod sticky;
+mod subset;
+mod table;
 mod update;
 
 #[cfg(test)]
@@ -37,3 +43,4 @@ mod tests;
 
 pub use ask::{Ask, Candidate, CandidateId, Choice, ConnectionId, Outcome, Target, Tier, TierPlace, Tiers};
 pub use balancer::Balancer;
+pub use key::hash_key;

@@ -62,3 +62,19 @@ pub const OPENING_LOST_US: u64 = 6 * SECOND;
 pub const ROUNDING: f64 = 1e-9;
 /// Random draws that look for a candidate that was not tried yet, before all are looked at.
 pub const DRAWS_MAX: u32 = 4;
+
+/// Parts of a Maglev table: a prime above a hundred times the endpoints of a usual service (Envoy's default; the paper's
+/// small table). 256 KiB a service and worker.
+pub const MAGLEV_SIZE: usize = 65_537;
+/// Points of an endpoint of the smallest weight on a ring (ketama: 160): shares then differ by about 8 %.
+pub const POINTS_PER_ENDPOINT: u32 = 160;
+/// Least bound of a ring one can set (Envoy's `minimum_ring_size`).
+pub const RING_POINTS_LEAST: u32 = 1_024;
+/// Greatest (Envoy's `maximum_ring_size`).
+pub const RING_POINTS_MOST: u32 = 8_388_608;
+/// Endpoints a key passes by because they return slowly or have enough to do, before it takes the first of them.
+pub const PASSED_MAX: usize = 256;
+
+/// An endpoint is not worse than others for fewer failures than this, however alike the others are: where everybody
+/// answers well, a deviation is a request in a thousand.
+pub const WORSE_BY: f64 = 0.05;

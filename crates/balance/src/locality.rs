@@ -7,6 +7,7 @@ use crate::limits::{
 };
 use crate::measure::Failures;
 use crate::member::Member;
+use crate::table::Table;
 use api::config::Balancing;
 use api::kinds::ZoneState;
 use api::{RouteReason, ZoneName};
@@ -103,6 +104,12 @@ pub(crate) struct Locality {
     pub(crate) state_since_us: u64,
     pub(crate) usable: Wheel,
     pub(crate) all: Wheel,
+    /// With a hash algorithm: whom keys belong to.
+    pub(crate) table: Table,
+    /// Weight of usable members; the most that counts of one; requests in flight to all.
+    pub(crate) usable_weight: f64,
+    pub(crate) counts_most: f64,
+    pub(crate) in_flight: u32,
     pub(crate) failures: Failures,
     /// Failures without any success since, and whether there ever was a success.
     pub(crate) trouble: u32,
@@ -136,6 +143,10 @@ impl Locality {
             state_since_us: 0,
             usable: Wheel::default(),
             all: Wheel::default(),
+            table: Table::default(),
+            usable_weight: 0.0,
+            counts_most: 0.0,
+            in_flight: 0,
             failures: Failures::default(),
             trouble: 0,
             proven: false,
@@ -157,21 +168,37 @@ impl Locality {
     pub(crate) fn measure(&mut self, members: &mut [Option<Member>], config: &Balancing, now_us: u64) {
         self.usable.clear();
         self.all.clear();
-        let (mut total, mut ready, mut effective) = (0.0, 0.0, 0.0);
+        (self.usable_weight, self.counts_most, self.in_flight) = (0.0, 0.0, 0);
+        let (mut total, mut said, mut asked, mut ready, mut effective) = (0.0, 0.0, 0.0, 0.0, 0.0);
         for slot in &self.members {
             let Some(member) = members[*slot as usize].as_mut() else { continue };
             let (counts, of) = member.ramped(config.slow_start_ms, now_us);
             let well = 1.0 - member.failures.share(now_us);
-            total += member.weight * of;
+            let weight = member.weight * of;
+            total += weight;
+            said += if member.ready { weight } else { 0.0 };
+            self.in_flight += member.in_flight;
+            if !member.chosen {
+                continue;
+            }
+            asked += if member.ready { weight } else { 0.0 };
             self.all.push(member.weight, *slot);
             if member.usable() {
-                ready += member.weight * of;
+                ready += weight;
                 effective += member.weight * counts * well;
+                self.usable_weight += member.weight;
+                self.counts_most = self.counts_most.max(counts);
                 self.usable.push(member.weight * counts * well, *slot);
             }
         }
         match self.summary {
-            None => (self.total, self.hard, self.raw) = (total, part(ready, total), part(effective, total)),
+            None => {
+                // The subset stands for all that are said to be ready.
+                let stands_for =
+                    if planted(Fault::SubsetHidesOthers) { 1.0 / asked } else { part(said, total) / asked };
+                let health = |of: f64| if asked > 0.0 { of * stands_for } else { 0.0 };
+                (self.total, self.hard, self.raw) = (total, health(ready), health(effective));
+            }
             Some(Summary { ready, total, weight, .. }) => {
                 let each = if ready > 0 { f64::from(weight) / f64::from(ready) } else { 1.0 };
                 self.total = f64::from(total.max(ready)) * each;

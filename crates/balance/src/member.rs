@@ -1,8 +1,10 @@
 //! One candidate: an endpoint, or one address of a remote zone's gateways.
 
 use crate::ask::Candidate;
+use crate::compare::Tally;
 use crate::connections::Connections;
 use crate::fault::{Fault, planted};
+use crate::key::hash_key;
 use crate::limits::{LOAD_FRESH_US, MS, RAMP_FLOOR};
 use crate::measure::{Failures, Latency};
 use crate::standing::Standing;
@@ -15,6 +17,16 @@ use std::sync::Arc;
 pub(crate) enum Key {
     Endpoint(Name, SocketAddr),
     Gateway(ZoneName, SocketAddr),
+}
+
+impl Key {
+    pub(crate) fn hash(&self) -> u64 {
+        let text = match self {
+            Self::Endpoint(workload, address) => format!("{workload}/{address}"),
+            Self::Gateway(zone, address) => format!("{zone}/{address}"),
+        };
+        hash_key(text.as_bytes())
+    }
 }
 
 /// Why a candidate gets less than its full share for a while.
@@ -35,12 +47,19 @@ pub(crate) enum Ramp {
 pub(crate) struct Member {
     pub(crate) generation: u32,
     pub(crate) key: Key,
+    /// Number of `key`.
+    pub(crate) hash: u64,
     pub(crate) zone: ZoneName,
     pub(crate) candidate: Arc<Candidate>,
     pub(crate) weight: f64,
     pub(crate) ready: bool,
     pub(crate) standing: Standing,
     pub(crate) ramp: Ramp,
+    /// Share of its weight that counts, as of the last measuring.
+    pub(crate) counts: f64,
+    /// In the subset this proxy calls.
+    pub(crate) chosen: bool,
+    pub(crate) tally: Tally,
     pub(crate) in_flight: u32,
     pub(crate) latency: Latency,
     pub(crate) failures: Failures,
@@ -56,7 +75,7 @@ impl Member {
     }
 
     pub(crate) fn usable(&self) -> bool {
-        self.ready && self.standing.is_in()
+        self.ready && self.chosen && self.standing.is_in()
     }
 
     /// Share of its weight that counts now, and that counts in the total.
@@ -74,6 +93,7 @@ impl Member {
         if counts >= 1.0 {
             self.ramp = Ramp::Done;
         }
+        self.counts = counts;
         (counts, of)
     }
 

@@ -3,6 +3,7 @@
 use crate::ask::{CandidateId, Outcome, Target};
 use crate::balancer::Balancer;
 use crate::connections::most_out;
+use crate::fault::{Fault, planted};
 use crate::standing::Why;
 
 impl Balancer {
@@ -12,8 +13,12 @@ impl Balancer {
         let Some(member) = self.member_mut(candidate) else { return };
         if connection.is_some() || !member.is_gateway() {
             member.in_flight += 1;
+            let at = member.locality;
+            self.localities[at].in_flight += 1;
         }
-        if let Some(connection) = connection {
+        if let Some(connection) = connection
+            && let Some(member) = self.member_mut(candidate)
+        {
             member.connections.started(connection.number);
         }
     }
@@ -26,6 +31,8 @@ impl Balancer {
         let at = member.locality;
         if connection.is_some() || !member.is_gateway() {
             member.in_flight = member.in_flight.saturating_sub(1);
+            let place = &mut self.localities[at];
+            place.in_flight = place.in_flight.saturating_sub(1);
         }
         self.remember(at, outcome, connection.is_some(), now_us);
         match connection {
@@ -85,6 +92,7 @@ impl Balancer {
             Outcome::Answered { latency_us, status } if status < 500 => {
                 member.latency.observe(latency_us, now_us);
                 member.failures.observe(false, now_us);
+                member.tally.count(false);
                 if member.standing.succeeded(now_us) {
                     self.came_back(id, now_us);
                 }
@@ -92,6 +100,7 @@ impl Balancer {
             Outcome::Answered { latency_us, .. } => {
                 member.latency.observe_failure(latency_us, now_us);
                 member.failures.observe(true, now_us);
+                member.tally.count(true);
                 if member.standing.failed(&ejection) {
                     self.eject(id, now_us);
                 }
@@ -106,6 +115,7 @@ impl Balancer {
             Outcome::Hung => self.take_out(id, Why::Hung, now_us),
             Outcome::Broken => {
                 member.failures.observe(true, now_us);
+                member.tally.count(true);
                 if member.standing.failed(&ejection) {
                     self.eject(id, now_us);
                 }
@@ -137,12 +147,12 @@ impl Balancer {
     }
 
     /// After failed answers: only while enough others of the place stay in. A failed probe stays out regardless.
-    fn eject(&mut self, id: CandidateId, now_us: u64) {
+    pub(crate) fn eject(&mut self, id: CandidateId, now_us: u64) {
         let Some(member) = self.member(id) else { return };
         let zone = &member.zone;
         let (all, out) = self
             .members()
-            .filter(|(_, other)| other.zone == *zone)
+            .filter(|(_, other)| other.zone == *zone && (other.chosen || planted(Fault::SubsetEjectsAll)))
             .fold((0, 0), |(all, out), (_, one)| (all + 1, out + usize::from(!one.standing.is_in())));
         if !member.standing.is_in() || out < most_out(all, &self.config.ejection) {
             self.take_out(id, Why::Failing, now_us);

@@ -3,15 +3,19 @@
 use crate::ask::{Ask, CandidateId, Choice};
 use crate::balancer::{Balancer, Lane};
 use crate::fault::{Fault, planted};
+use crate::key::{mix_with, unit};
 use crate::limits::{DRAWS_MAX, PROBE_OVERDUE_US};
 use crate::locality::Rank;
 use crate::settle::forbidden;
 use api::config::Algorithm;
 use api::{RouteReason, ZoneName};
 
+/// Use of a key that chooses places: another one than choosing endpoints.
+const PLACES: u64 = 1;
+
 /// Which members of a locality may be chosen.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Of {
+pub(crate) enum Of {
     Usable,
     All,
 }
@@ -23,26 +27,32 @@ impl Balancer {
     /// another zone, so that three dead endpoints at once cost a request nothing but time.
     pub fn pick(&mut self, ask: &Ask<'_>, now_us: u64, rng: &mut impl FnMut() -> u64) -> Result<Choice, RouteReason> {
         self.tick(now_us);
+        let key = ask.hash.filter(|_| self.config.algorithm.hashes());
         if ask.tried.is_empty()
             && now_us >= self.probe_at_us
-            && let Some((slot, reason)) = self.probe(ask, now_us)
+            && let Some((slot, reason)) = self.probe(ask, key, now_us)
         {
-            return Ok(self.choice(slot, reason, true, now_us, rng));
+            return Ok(self.choice(slot, reason, key, true, now_us, rng));
         }
         let tried = if planted(Fault::RetriesForget) { &[] } else { ask.tried };
-        let (lane, of) = self.lane(ask.zone, unit(rng())).ok_or_else(|| self.refusal(ask.zone))?;
+        // While places share requests, a key stays with its place.
+        let at = match key {
+            Some(key) if !planted(Fault::KeyForgetsPlace) => mix_with(key, PLACES),
+            _ => rng(),
+        };
+        let (lane, of) = self.lane(ask.zone, unit(at)).ok_or_else(|| self.refusal(ask.zone))?;
         let found = match tried {
-            [] => self.draw(lane.locality, of, tried, now_us, rng).map(|slot| (slot, lane.reason)),
-            _ => self.draw_again(ask.zone, lane, of, tried, now_us, rng),
+            [] => self.draw(lane.locality, of, tried, key, now_us, rng).map(|slot| (slot, lane.reason)),
+            _ => self.draw_again(ask.zone, lane, of, tried, key, now_us, rng),
         };
         // Everything was tried: once more as if nothing had been.
-        let found = found.or_else(|| Some((self.draw(lane.locality, of, &[], now_us, rng)?, lane.reason)));
+        let found = found.or_else(|| Some((self.draw(lane.locality, of, &[], key, now_us, rng)?, lane.reason)));
         let (slot, reason) = found.ok_or_else(|| self.refusal(ask.zone))?;
-        Ok(self.choice(slot, reason, false, now_us, rng))
+        Ok(self.choice(slot, reason, key, false, now_us, rng))
     }
 
     /// Somebody whose time out is over, to be tried once.
-    fn probe(&mut self, ask: &Ask<'_>, now_us: u64) -> Option<(u32, RouteReason)> {
+    fn probe(&mut self, ask: &Ask<'_>, key: Option<u64>, now_us: u64) -> Option<(u32, RouteReason)> {
         let patience = if ask.precious { PROBE_OVERDUE_US } else { 0 };
         let (mut next, mut found) = (u64::MAX, None);
         for (slot, member) in self.members.iter().enumerate() {
@@ -54,7 +64,15 @@ impl Balancer {
                 Some(zone) => *zone == member.zone,
                 None => self.tiers.iter().any(|tier| tier.localities.contains(&member.locality)),
             };
-            if found.is_none() && wanted && due + patience <= now_us && !forbidden(place) {
+            // A session goes to nobody but its own to find that out.
+            let own = |key| self.owner(member.locality, key) == Some(slot as u32) || planted(Fault::KeyProbesStrangers);
+            if found.is_none()
+                && wanted
+                && member.chosen
+                && due + patience <= now_us
+                && !forbidden(place)
+                && key.is_none_or(own)
+            {
                 found = Some(slot as u32);
             }
         }
@@ -101,14 +119,19 @@ impl Balancer {
     }
 
     /// One of the locality's members, by the service's algorithm; `None` when all were tried.
+    #[allow(clippy::too_many_arguments)] // One draw is all of these; a struct would only rename them.
     fn draw(
         &mut self,
         locality: usize,
         of: Of,
         tried: &[CandidateId],
+        key: Option<u64>,
         now_us: u64,
         rng: &mut impl FnMut() -> u64,
     ) -> Option<u32> {
+        if let Some(key) = key {
+            return self.draw_by_key(locality, of, tried, key);
+        }
         let turn = self.localities[locality].turn;
         self.localities[locality].turn = turn.wrapping_add(1);
         let place = &self.localities[locality];
@@ -117,7 +140,7 @@ impl Balancer {
             |slot: u32| self.members[slot as usize].as_ref().is_some_and(|one| !knows(tried, slot, one.generation));
         let mut random = |turns: u64| match self.config.algorithm {
             Algorithm::RoundRobin => wheel.turn(turn.wrapping_add(turns)),
-            Algorithm::PeakEwma | Algorithm::LeastRequest | Algorithm::Random => wheel.at(unit(rng())),
+            _ => wheel.at(unit(rng())),
         };
         let mut one = || (0..DRAWS_MAX).filter_map(|turns| random(u64::from(turns))).find(|slot| fresh(*slot));
         let first = one().or_else(|| wheel.slots().find(|slot| fresh(*slot)))?;
@@ -127,7 +150,8 @@ impl Balancer {
             _ => f64::from(member(slot).in_flight),
         };
         match self.config.algorithm {
-            Algorithm::RoundRobin | Algorithm::Random => Some(first),
+            // A request without a key goes anywhere.
+            Algorithm::RoundRobin | Algorithm::Random | Algorithm::RingHash | Algorithm::Maglev => Some(first),
             Algorithm::PeakEwma | Algorithm::LeastRequest => {
                 // Two draws of the same one compare nothing; one more draw is cheap.
                 let second = one().filter(|second| *second != first).or_else(one).unwrap_or(first);
@@ -138,12 +162,14 @@ impl Balancer {
     }
 
     /// For another try: the same place once, if it is known to work; then another zone; then whatever is left.
+    #[allow(clippy::too_many_arguments)] // As above.
     fn draw_again(
         &mut self,
         pinned: Option<&ZoneName>,
         lane: Lane,
         of: Of,
         tried: &[CandidateId],
+        key: Option<u64>,
         now_us: u64,
         rng: &mut impl FnMut() -> u64,
     ) -> Option<(u32, RouteReason)> {
@@ -151,7 +177,7 @@ impl Balancer {
         let works = place.proven && place.trouble <= 1;
         if tried.len() == 1
             && works
-            && let Some(slot) = self.draw(lane.locality, of, tried, now_us, rng)
+            && let Some(slot) = self.draw(lane.locality, of, tried, key, now_us, rng)
         {
             return Some((slot, lane.reason));
         }
@@ -165,14 +191,14 @@ impl Balancer {
                     if pinned.is_some_and(|zone| *zone != place.zone) || forbidden(place) || (elsewhere && zone_tried) {
                         continue;
                     }
-                    if let Some(slot) = self.draw(index, Of::Usable, tried, now_us, rng) {
+                    if let Some(slot) = self.draw(index, Of::Usable, tried, key, now_us, rng) {
                         let reason = if elsewhere { RouteReason::RetryElsewhere } else { lane.reason };
                         return Some((slot, reason));
                     }
                 }
             }
         }
-        let slot = self.draw(lane.locality, of, tried, now_us, rng)?;
+        let slot = self.draw(lane.locality, of, tried, key, now_us, rng)?;
         Some((slot, lane.reason))
     }
 
@@ -180,6 +206,7 @@ impl Balancer {
         &mut self,
         slot: u32,
         reason: RouteReason,
+        key: Option<u64>,
         probe: bool,
         now_us: u64,
         rng: &mut impl FnMut() -> u64,
@@ -193,7 +220,7 @@ impl Balancer {
             let ready = place.summary.map_or(1, |summary| summary.ready);
             // A gateway that is being probed is asked for a new connection: the old ones may be what hangs.
             if !probe || member.connections.any_good() {
-                let picked = member.connections.pick(ready, !panic, now_us, rng);
+                let picked = member.connections.pick(ready, key, !panic, now_us, rng);
                 connection = picked.map(|(number, _)| crate::ask::ConnectionId { gateway: id, number });
                 proves |= picked.is_some_and(|(_, probe)| probe);
             }
@@ -211,11 +238,6 @@ impl Balancer {
     }
 }
 
-fn knows(tried: &[CandidateId], slot: u32, generation: u32) -> bool {
+pub(crate) fn knows(tried: &[CandidateId], slot: u32, generation: u32) -> bool {
     tried.iter().any(|id| id.slot == slot && id.generation == generation)
-}
-
-/// The upper 53 bits as a number in 0.0 to below 1.0.
-fn unit(random: u64) -> f64 {
-    (random >> 11) as f64 / (1_u64 << 53) as f64
 }

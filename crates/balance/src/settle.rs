@@ -15,7 +15,7 @@ impl Balancer {
     pub(crate) fn settle(&mut self, now_us: u64) {
         self.panic = false;
         self.lanes.clear();
-        if !self.fill(now_us, believed) && !self.fill(now_us, anything) {
+        if self.is_starved() || (!self.fill(now_us, believed) && !self.fill(now_us, anything)) {
             self.everything();
         }
         self.probe_at_us = self.next_probe_us();
@@ -74,6 +74,19 @@ impl Balancer {
             }
         }
         !self.lanes.is_empty()
+    }
+
+    /// So little is healthy anywhere that health is not believed (Envoy's panic threshold, over all tiers).
+    fn is_starved(&self) -> bool {
+        let least = self.config.panic.ratio();
+        if least <= 0.0 || planted(Fault::PanicIgnored) {
+            return false;
+        }
+        let places = self.tiers.iter().flat_map(|tier| &tier.localities).map(|index| &self.localities[*index]);
+        let (healthy, total) = places
+            .filter(|place| !forbidden(place))
+            .fold((0.0, 0.0), |(healthy, total), place| (healthy + place.raw * place.total, total + place.total));
+        healthy + ROUNDING < least * total
     }
 
     /// Panic: all candidates of all tiers, by weight, whatever is said of them.

@@ -1,7 +1,10 @@
 //! Facts about single decisions; histories of many clients are in `scenarios`.
 
+mod keys;
+mod outliers;
 mod scenarios;
 mod sim;
+mod subsets;
 
 use crate::{Ask, Balancer, CandidateId, Choice, Outcome};
 use api::config::{

@@ -2,11 +2,14 @@
 
 use crate::ask::Candidate;
 use crate::balancer::{Balancer, Rung};
+use crate::compare::Tally;
 use crate::connections::Connections;
 use crate::locality::{Locality, Rank, Summary};
 use crate::measure::{Failures, Latency};
 use crate::member::{Key, Member, Ramp};
 use crate::standing::Standing;
+use crate::subset;
+use crate::table::Seat;
 use api::ZoneName;
 use api::config::{Balancing, Endpoint, Endpoints, EndpointsPlace, RemoteEndpoints, ZoneInfo};
 use api::kinds::{Place, ZoneState};
@@ -61,6 +64,8 @@ impl Balancer {
         }
         self.rank_tiers();
         for index in 0..self.localities.len() {
+            subset::choose(&self.localities[index], &mut self.members, &self.config, self.caller);
+            self.seat(index);
             self.localities[index].measure(&mut self.members, &self.config, now_us);
             if first {
                 self.localities[index].believe();
@@ -143,6 +148,7 @@ impl Balancer {
         });
         self.members[slot as usize] = Some(Member {
             generation: self.generations[slot as usize],
+            hash: listed.key.hash(),
             zone: self.localities[at].zone.clone(),
             key: listed.key.clone(),
             candidate: Arc::new(listed.candidate.clone()),
@@ -150,6 +156,9 @@ impl Balancer {
             ready: listed.ready,
             standing: Standing::new(now_us),
             ramp: if first { Ramp::Done } else { Ramp::New { since_us: now_us } },
+            counts: 1.0,
+            chosen: true,
+            tally: Tally::default(),
             in_flight: 0,
             latency: Latency::new(now_us),
             failures: Failures::default(),
@@ -173,6 +182,17 @@ impl Balancer {
                 self.free.push(slot as u32);
             }
         }
+    }
+
+    /// Which keys belong to whom in one locality.
+    fn seat(&mut self, locality: usize) {
+        let place = &mut self.localities[locality];
+        let mut seats = Vec::new();
+        if self.config.algorithm.hashes() {
+            let members = place.members.iter().filter_map(|slot| Some((*slot, self.members[*slot as usize].as_ref()?)));
+            seats.extend(members.map(|(slot, member)| Seat { id: member.hash, weight: member.weight, slot }));
+        }
+        place.table.rebuild(&self.config, seats);
     }
 
     /// Own zone from near to far, then the failover list. Zones in neither are for pinned requests only.

@@ -203,10 +203,12 @@ fn shown(settings: &Settings) -> Value {
 fn difference(without: &Value, with: &Value) -> Value {
     match (without, with) {
         (Value::Object(without), Value::Object(with)) => {
-            let differs = with.iter().filter(|(field, value)| without[*field] != **value);
+            let differs = with.iter().filter(|(field, value)| without.get(*field) != Some(*value));
             Value::Object(
                 differs
-                    .map(|(field, value)| (field.clone(), difference(&without[field], value)))
+                    .map(|(field, value)| {
+                        (field.clone(), difference(without.get(field).unwrap_or(&Value::Null), value))
+                    })
                     .collect::<Map<_, _>>(),
             )
         }

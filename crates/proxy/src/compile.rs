@@ -7,6 +7,7 @@ use crate::edge::ingress::table::Listener;
 use crate::filter::rate_limit::RateLimits;
 use crate::http::filter::Filters;
 use crate::http::matching::Match;
+use crate::outbound::hashing::Hashing;
 use crate::outbound::origination::Origination;
 use api::config::{
     Backend, Balancing, Breaker, DNS_SUFFIX, Endpoints, EndpointsPlace, External, GatewayConfig, Inbound, Outbound,
@@ -38,6 +39,8 @@ pub struct Running {
     pub services: BTreeMap<ServiceRef, Arc<Service>>,
     /// What each service is balanced over.
     pub places: BTreeMap<ServiceRef, Arc<Places>>,
+    /// Where to look for keys of requests; only services with a hash algorithm.
+    pub hashing: HashMap<ServiceRef, Hashing>,
     /// Host names without zone, in lower case.
     pub hosts: HashMap<String, Arc<Service>>,
     /// Zones known.
@@ -309,6 +312,9 @@ impl Compiler {
                 Some(last) if same(last, &places) => last.clone(),
                 _ => Arc::new(places),
             };
+            if let Some(hashing) = Hashing::compile(&places.balancing) {
+                running.hashing.insert(service.clone(), hashing);
+            }
             running.places.insert(service, places);
         }
         running

@@ -7,7 +7,8 @@ use crate::outbound::outside::Outside;
 use crate::pool::transport::Transport;
 use crate::record::Cells;
 use crate::state::State;
-use api::config::ServiceRef;
+use api::config::{Balancing, ServiceRef};
+use balance::Balancer;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,8 @@ pub struct Worker {
     pub runtime: SetOnce<Handle>,
     /// Its TLS settings and their sessions.
     pub transport: Transport,
+    /// Number of the workload that calls, the same in every process: its subsets, and what `source` keeps together.
+    pub caller: u64,
     callees: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Callee>>>>,
     outsides: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Outside>>>>,
     random: AtomicU64,
@@ -43,12 +46,14 @@ impl Worker {
         let transport = Transport::new(state.credentials.clone(), state.trust.clone());
         let apps = AppLinks::default();
         let runtime = SetOnce::new();
+        let caller = balance::hash_key(format!("{}/{}", state.own.id, state.own.workload).as_bytes());
         Arc::new(Self {
             state,
             cells,
             apps,
             runtime,
             transport,
+            caller,
             callees: Mutex::default(),
             outsides: Mutex::default(),
             random: AtomicU64::new(seed),
@@ -61,8 +66,9 @@ impl Worker {
         if let Some(callee) = callees.get(service).and_then(|ports| ports.get(&port)) {
             return callee.clone();
         }
-        let breaker = self.state.breakers.of(service);
-        let callee = Callee::new(service.clone(), port, self.state.own.zone.clone(), self.state.place(), breaker);
+        let (breaker, own) = (self.state.breakers.of(service), self.state.own.zone.clone());
+        let balancer = Balancer::new(own, self.state.place(), &Balancing::default()).called_by(self.caller);
+        let callee = Callee::new(service.clone(), port, balancer, breaker);
         callees.entry(service.clone()).or_default().insert(port, callee.clone());
         callee
     }

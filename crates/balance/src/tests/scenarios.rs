@@ -1,18 +1,19 @@
 //! What must hold in the simulated world, and for each planted bug the scenario that finds it.
 
 use super::sim::{Life, S, World};
+use super::{keys, outliers, subsets};
 use crate::fault::{Fault, with};
 use api::RouteReason;
 use api::config::{Algorithm, Balancing, SpillMode};
 
-type Found = Result<(), String>;
-type Scenario = fn() -> Found;
+pub(super) type Found = Result<(), String>;
+pub(super) type Scenario = fn() -> Found;
 
-fn hold(fact: bool, words: impl FnOnce() -> String) -> Found {
+pub(super) fn hold(fact: bool, words: impl FnOnce() -> String) -> Found {
     if fact { Ok(()) } else { Err(words()) }
 }
 
-fn between(what: &str, value: f64, low: f64, high: f64) -> Found {
+pub(super) fn between(what: &str, value: f64, low: f64, high: f64) -> Found {
     hold(value >= low && value <= high, || format!("{what} is {value:.4}, not {low} to {high}"))
 }
 
@@ -237,8 +238,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 
 #[test]
 fn every_scenario_holds() {
+    let all = [SCENARIOS, keys::SCENARIOS, subsets::SCENARIOS, outliers::SCENARIOS];
     let wrong: Vec<String> =
-        SCENARIOS.iter().filter_map(|(name, run)| Some(format!("{name}: {}", run().err()?))).collect();
+        all.into_iter().flatten().filter_map(|(name, run)| Some(format!("{name}: {}", run().err()?))).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -259,7 +261,12 @@ fn every_planted_bug_is_found() {
         (Fault::ReliefOvershoots, overload_spills_without_swinging),
         (Fault::WeightsIgnored, weights_are_kept),
     ];
-    let missed: Vec<Fault> =
-        table.iter().filter(|(fault, run)| with(Some(*fault), run).is_ok()).map(|(fault, _)| *fault).collect();
+    let all = [table, keys::FAULTS, subsets::FAULTS, outliers::FAULTS];
+    let missed: Vec<Fault> = all
+        .into_iter()
+        .flatten()
+        .filter(|(fault, run)| with(Some(*fault), run).is_ok())
+        .map(|(fault, _)| *fault)
+        .collect();
     assert!(missed.is_empty(), "the simulator does not find {missed:?}");
 }

@@ -46,6 +46,8 @@ pub struct Workload {
     pub ready: bool,
     pub weight: u32,
     pub latency_us: u64,
+    /// While up: of a thousand answers, so many are 500.
+    pub bad_of_1000: u64,
 }
 
 /// A finished request, or one try of it.
@@ -57,6 +59,8 @@ pub struct Sample {
     pub workload: Option<usize>,
     pub ok: bool,
     pub reason: RouteReason,
+    /// Whose session it was of.
+    pub key: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -71,6 +75,7 @@ struct Flight {
     choice: Choice,
     workload: usize,
     tried: Vec<CandidateId>,
+    key: Option<u64>,
     answered: bool,
     outcome: Outcome,
 }
@@ -90,6 +95,10 @@ pub struct World {
     pub workloads: Vec<Workload>,
     pub config: Balancing,
     pub retries: usize,
+    /// Sessions of which each request is one, the same for all clients. None: requests have no key.
+    pub sessions: u64,
+    /// Every other client is told of the endpoints from the last to the first.
+    pub odd_listed_backwards: bool,
     pub requests: Vec<Sample>,
     pub tries: Vec<Sample>,
     clients: Vec<Client>,
@@ -110,9 +119,12 @@ impl World {
         let tiers = zones.iter().skip(1).map(|zone| FailoverTier { zones: vec![zone.clone()] });
         let config = Balancing { failover: tiers.collect(), ..config };
         let all = workloads.iter().enumerate().flat_map(|(zone, count)| (0..*count).map(move |_| zone));
-        let workload = |zone| Workload { zone, life: Life::Up, ready: true, weight: 1, latency_us: 5 * MS };
-        let client =
-            |_| Client { balancer: Balancer::new(zones[0].clone(), Place::default(), &config), pinned: HashMap::new() };
+        let workload =
+            |zone| Workload { zone, life: Life::Up, ready: true, weight: 1, latency_us: 5 * MS, bad_of_1000: 0 };
+        let client = |number| {
+            let balancer = Balancer::new(zones[0].clone(), Place::default(), &config).called_by(number as u64);
+            Client { balancer, pinned: HashMap::new() }
+        };
         let count = zones.len();
         let mut world = Self {
             now_us: 0,
@@ -124,6 +136,8 @@ impl World {
             zones,
             config,
             retries: 2,
+            sessions: 0,
+            odd_listed_backwards: false,
             requests: Vec::new(),
             tries: Vec::new(),
             interval_us: (1e6 / per_second) as u64,
@@ -168,8 +182,13 @@ impl World {
             (zone.clone(), ZoneInfo { zone: zone.clone(), region: None, state: *state })
         };
         let zones: BTreeMap<_, _> = self.zones.iter().zip(&self.states).map(info).collect();
-        for client in &mut self.clients {
-            client.balancer.update(&self.config, &sets, &zones, self.now_us);
+        let mut backwards = sets.clone();
+        if let EndpointsPlace::Local(endpoints) = &mut Arc::make_mut(&mut backwards[0]).place {
+            endpoints.reverse();
+        }
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            let sets = if self.odd_listed_backwards && number % 2 == 1 { &backwards } else { &sets };
+            client.balancer.update(&self.config, sets, &zones, self.now_us);
         }
     }
 
@@ -184,7 +203,9 @@ impl World {
                 Event::Request(client) => {
                     let jitter = self.interval_us / 2 + (self.rng)() % self.interval_us;
                     self.at(at + jitter, Event::Request(client));
-                    self.send(client, Vec::new());
+                    let key =
+                        (self.sessions > 0).then(|| crate::hash_key(&((self.rng)() % self.sessions).to_le_bytes()));
+                    self.send(client, Vec::new(), key);
                 }
                 Event::Finish(flight) => self.finish(flight),
                 Event::Summaries => self.summaries(),
@@ -212,21 +233,23 @@ impl World {
         self.events.push(Reverse((at_us, self.sequence, event)));
     }
 
-    fn send(&mut self, client: usize, tried: Vec<CandidateId>) {
-        let ask = Ask { tried: &tried, ..Ask::default() };
+    fn send(&mut self, client: usize, tried: Vec<CandidateId>, key: Option<u64>) {
+        let ask = Ask { tried: &tried, hash: key, ..Ask::default() };
         let picked = self.clients[client].balancer.pick(&ask, self.now_us, &mut self.rng);
         let Ok(choice) = picked else {
             let reason = picked.expect_err("matched above");
-            self.requests.push(Sample { at_us: self.now_us, client, workload: None, ok: false, reason });
+            self.requests.push(Sample { at_us: self.now_us, client, workload: None, ok: false, reason, key });
             return;
         };
         let (workload, gateway_cut, fresh) = self.reach(client, &choice);
         let one = &self.workloads[workload];
         let jitter = (self.rng)() % 1000;
         let latency_us = one.latency_us * (500 + jitter) / 1000;
+        let bad = one.bad_of_1000 > 0 && (self.rng)() % 1000 < one.bad_of_1000;
         let (after, outcome) = match one.life {
             _ if gateway_cut && fresh => (S, Outcome::ConnectFailed),
             _ if gateway_cut => (2 * S, Outcome::Hung),
+            Life::Up if bad => (latency_us, Outcome::Answered { latency_us, status: 500 }),
             Life::Up => (latency_us, Outcome::Answered { latency_us, status: 200 }),
             Life::Failing => (MS, Outcome::Answered { latency_us: MS, status: 500 }),
             Life::Dead if fresh => (MS, Outcome::ConnectFailed),
@@ -250,7 +273,7 @@ impl World {
         }
         let answered = matches!(outcome, Outcome::Answered { .. });
         let id = self.sequence as usize + 1;
-        let flight = Flight { client, choice, workload, tried, answered, outcome };
+        let flight = Flight { client, choice, workload, tried, key, answered, outcome };
         self.at(self.now_us + after, Event::Finish(id));
         self.flights.insert(id, flight);
     }
@@ -288,7 +311,7 @@ impl World {
     }
 
     fn finish(&mut self, flight: usize) {
-        let Flight { client, choice, workload, mut tried, answered, outcome } =
+        let Flight { client, choice, workload, mut tried, key, answered, outcome } =
             self.flights.remove(&flight).expect("every flight finishes once");
         let state = &mut self.clients[client];
         let (zone, now_us) = (self.workloads[workload].zone, self.now_us);
@@ -303,7 +326,7 @@ impl World {
             None => state.balancer.finished(choice.id, now_us, outcome),
         }
         let ok = matches!(outcome, Outcome::Answered { status: 200, .. });
-        let sample = Sample { at_us: now_us, client, workload: Some(workload), ok, reason: choice.reason };
+        let sample = Sample { at_us: now_us, client, workload: Some(workload), ok, reason: choice.reason, key };
         self.tries.push(sample);
         if answered {
             self.served[zone] += 1;
@@ -313,7 +336,7 @@ impl World {
         }
         if !ok && tried.len() < self.retries {
             tried.push(choice.id);
-            return self.send(client, tried);
+            return self.send(client, tried, key);
         }
         self.requests.push(sample);
     }

@@ -1,6 +1,11 @@
 //! LoadBalancing: how places and endpoints are chosen.
 
+mod ejection;
+mod hash_on;
 mod order;
+
+pub use ejection::{Ejection, FailureShare, SuccessRate};
+pub use hash_on::{Cookie, HashOn};
 
 use crate::kind::{Around, Grain, Outbound, Settings};
 use api::config::{self, Algorithm, SpillMode};
@@ -8,13 +13,32 @@ use api::{Share, Span, ZoneName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Least and greatest bound of a hash ring (Envoy's `minimum_ring_size` and `maximum_ring_size`).
+const RING_POINTS: std::ops::RangeInclusive<u32> = 1_024..=8_388_608;
+
 /// Chooses between zones, and between endpoints within one.
-#[derive(Clone, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoadBalancing {
-    /// How an endpoint is chosen. PeakEwma unless set.
+    /// How an endpoint is chosen. PeakEwma unless set; with `hashOn` Maglev.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
+    /// Requests that have the same go to the same endpoint: `{header: NAME}`, `{query: NAME}`,
+    /// `{cookie: {name, ttl, path}}` or `source`. The first entry a request has decides; one that has none goes
+    /// anywhere. Replaces, never extends, a less specific list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_on: Option<Vec<HashOn>>,
+    /// Most points of the ring of RingHash, 1024 to 8388608. 65536 unless set: 160 for each of 409 endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring_points: Option<u32>,
+    /// With `hashOn`: requests one proxy may have in flight to an endpoint, in percent of its fair share; what is above
+    /// goes to the next. 120 to 200 are usual. No bound unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_max: Option<u32>,
+    /// How many endpoints one proxy calls of those that are equally near; every proxy has others. For services with
+    /// hundreds of endpoints. All unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<u32>,
     /// A place spills to the next below this share of its capacity. 70% unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Share>,
@@ -24,6 +48,10 @@ pub struct LoadBalancing {
     /// A place also spills above this utilisation. 90% unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spill_at: Option<Share>,
+    /// Below this share of all capacity in all zones, everything is tried, whatever is said of it. 0% unless set: only
+    /// when nothing is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic: Option<Share>,
     /// Where calls go when the caller's zone cannot take them. The first rule for the caller's zone holds and the rest
     /// are not looked at; without one, to any zone. Replaces, never extends, a less specific list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,24 +93,6 @@ pub enum FailoverTo {
     Except(Vec<ZoneName>),
 }
 
-/// When failing endpoints are taken out, and for how long.
-#[derive(Clone, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Ejection {
-    /// Failed answers in a row. 5 unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub consecutive: Option<u32>,
-    /// First time out; grows with each one. 30s unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<Span>,
-    /// Longest time out. 5m unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<Span>,
-    /// Share of a service's endpoints that may be out at once. 50% unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub share_max: Option<Share>,
-}
-
 impl Outbound for LoadBalancing {
     const KIND: &'static str = "LoadBalancing";
     const PLURAL: &'static str = "loadbalancings";
@@ -115,37 +125,60 @@ impl Outbound for LoadBalancing {
                 }
             }
         }
+        hash_on::check(self.hash_on.as_deref(), self.algorithm, &mut wrong);
+        if self.ring_points.is_some_and(|points| !RING_POINTS.contains(&points)) {
+            wrong.push(("ringPoints".into(), format!("must be between {} and {}", RING_POINTS.start(), RING_POINTS.end())));
+        }
+        if self.load_max.is_some_and(|percent| percent <= 100) {
+            wrong.push(("loadMax".into(), "must be above 100; at the fair share itself nobody could have one more".into()));
+        }
+        if self.subset == Some(0) {
+            wrong.push(("subset".into(), "must be at least 1; leave it out to call all".into()));
+        }
+        if self.subset.is_some() && self.hash_on.is_some() {
+            let what = "subset gives every proxy other endpoints, hashOn the same ones; leave one of them out";
+            wrong.push(("subset".into(), what.into()));
+        }
         if let Some(ejection) = &self.ejection {
-            if ejection.consecutive == Some(0) {
-                wrong.push(("ejection.consecutive".into(), "must be at least 1; shareMax: 0% turns ejection off".into()));
-            }
-            if let (Some(base), Some(max)) = (ejection.base, ejection.max)
-                && base > max
-            {
-                wrong.push(("ejection.base".into(), format!("the first time out, {base}, is longer than the longest, {max}")));
-            }
+            ejection.check(&mut wrong);
         }
         wrong
     }
 
     fn lower(&self, into: &mut Settings, around: &Around) {
-        let Self { algorithm, threshold, mode, spill_at, failover, strict, slow_start, ejection } = self;
+        let Self {
+            algorithm,
+            hash_on,
+            ring_points,
+            load_max,
+            subset,
+            threshold,
+            mode,
+            spill_at,
+            panic,
+            failover,
+            strict,
+            slow_start,
+            ejection,
+        } = self;
         let without = std::mem::take(&mut into.balancing);
         let millis = |span: Span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
-        let Ejection { consecutive, base, max, share_max } = ejection.clone().unwrap_or_default();
-        let base_ms = base.map_or(without.ejection.base_ms, millis);
+        let hashed = hash_on.as_ref().map(|_| Algorithm::Maglev);
+        let algorithm = algorithm.or(hashed).unwrap_or(without.algorithm);
+        // Two documents may each be right and disagree here: the algorithm holds.
+        let hash_on = hash_on.iter().flatten().filter(|_| algorithm.hashes()).map(HashOn::lower).collect();
         into.balancing = config::Balancing {
-            algorithm: algorithm.unwrap_or(without.algorithm),
+            algorithm,
+            hash_on,
+            ring_points: ring_points.unwrap_or(without.ring_points),
+            bound_percent: load_max.or(without.bound_percent),
+            subset: subset.or(without.subset),
             threshold: threshold.unwrap_or(without.threshold),
             mode: mode.unwrap_or(without.mode),
             spill_at: spill_at.unwrap_or(without.spill_at),
+            panic: panic.unwrap_or(without.panic),
             failover: order::tiers(failover.as_deref().unwrap_or_default(), strict.as_deref(), around),
-            ejection: config::Ejection {
-                consecutive: consecutive.unwrap_or(without.ejection.consecutive),
-                base_ms,
-                max_ms: max.map_or(without.ejection.max_ms, millis).max(base_ms),
-                share_max: share_max.unwrap_or(without.ejection.share_max),
-            },
+            ejection: ejection.clone().unwrap_or_default().lower(without.ejection),
             slow_start_ms: slow_start.map_or(without.slow_start_ms, millis),
         };
     }

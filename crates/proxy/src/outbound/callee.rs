@@ -7,13 +7,13 @@ use super::breaker::{Breaker, Limit, Open, Taken};
 use crate::compile::{Places, Running};
 use crate::error::ConnectError;
 use crate::http::body::Outgoing;
+use crate::http::headers;
 use crate::http::retry::Budget;
 use crate::limits::{LINK_IDLE, LINKS_PER_PEER, STREAMS_MAX, STREAMS_PER_LINK};
 use crate::pool::link::{Link, SendError, sentence};
 use crate::pool::transport::Carries;
 use crate::worker::Worker;
 use api::config::{self, Retry, ServiceRef};
-use api::kinds::Place;
 use api::{RouteReason, ZoneName};
 use balance::{Ask, Balancer, Candidate, CandidateId, Choice, ConnectionId, Outcome, Target, Tiers};
 use http::{Request, Response};
@@ -73,14 +73,9 @@ pub enum Refused {
 
 impl Callee {
     /// Knows nothing before the first request.
-    pub fn new(service: ServiceRef, port: u16, zone: ZoneName, place: Place, breaker: Arc<Breaker>) -> Arc<Self> {
-        let state = Inner {
-            balancer: Balancer::new(zone, place, &api::config::Balancing::default()),
-            places: None,
-            budget: Budget::default(),
-            links: HashMap::new(),
-            opening: HashMap::new(),
-        };
+    pub fn new(service: ServiceRef, port: u16, balancer: Balancer, breaker: Arc<Breaker>) -> Arc<Self> {
+        let state =
+            Inner { balancer, places: None, budget: Budget::default(), links: HashMap::new(), opening: HashMap::new() };
         Arc::new(Self { service, port, breaker, state: Mutex::new(state) })
     }
 
@@ -443,6 +438,8 @@ impl Lease {
         let sent = self.link.send(request).await;
         self.waits = None;
         self.outcome = match &sent {
+            // Its proxy is there and its app is not: nothing more should go there.
+            Ok(response) if is_gone(response) => Outcome::ConnectFailed,
             Ok(response) => self.answered(response.status().as_u16()),
             Err(SendError { hung: true, .. }) => Outcome::Hung,
             // The connection was closing in good order; that is no failure.
@@ -473,6 +470,12 @@ impl Drop for Lease {
         self.link.count(false, now_us);
         self.callee.finished(self.target, now_us, self.outcome);
     }
+}
+
+/// The peer's proxy answered in place of an app that does not take connections. Only proxies can say so.
+fn is_gone(response: &Response<Incoming>) -> bool {
+    response.status() == http::StatusCode::SERVICE_UNAVAILABLE
+        && response.headers().get(headers::REASON).is_some_and(|told| told == RouteReason::AppUnreachable.as_str())
 }
 
 async fn settled(mut opening: Opening) -> Option<Result<Held, Arc<ConnectError>>> {

@@ -1,6 +1,7 @@
 //! Brings one request to a backend: choose, send, and where that is safe, again.
 
 use super::callee::{Callee, Lease, Refused, name};
+use super::hashing::Key;
 use super::http::{Hold, Notes};
 use crate::compile::{Rule, Running, Service, split};
 use crate::error::Failure;
@@ -67,6 +68,8 @@ pub async fn forward(
     parts.uri = absolute(&parts, Scheme::HTTP, this.authority.as_ref(), service)?;
     parts.headers.remove(header::HOST);
     parts.version = Version::HTTP_2;
+    let key = this.running.hashing.get(&backend.service).map(|hashing| hashing.of_request(worker, &parts));
+    let key = key.unwrap_or_default();
     let replay = Replay::new(body);
     let deadline = this.started + rule.timeouts.request_ms.map_or(NO_LIMIT, Duration::from_millis);
     let mut tries = Tries::default();
@@ -74,11 +77,11 @@ pub async fn forward(
     let mut retrying = None;
     loop {
         notes.tries += 1;
-        let sending = attempt(this, &callee, backend, &parts, &asked, &replay, &tried, deadline);
+        let sending = attempt(this, &callee, backend, &parts, key.hash, &asked, &replay, &tried, deadline);
         let failed = match sending.await {
             Ok((response, mut lease)) => {
                 lease.hold(retrying.into_iter().chain([admitted]));
-                return Ok(answer(this, response, lease, asked, notes));
+                return Ok(answer(this, response, lease, key, asked, notes));
             }
             Err(failed) => failed,
         };
@@ -95,7 +98,7 @@ pub async fn forward(
             return match last {
                 Some((response, mut lease)) => {
                     lease.hold([admitted]);
-                    Ok(answer(this, response, lease, asked, notes))
+                    Ok(answer(this, response, lease, key, asked, notes))
                 }
                 None => Err(failure),
             };
@@ -145,6 +148,7 @@ async fn attempt(
     callee: &Arc<Callee>,
     backend: &Backend,
     parts: &Parts,
+    hash: Option<u64>,
     asked: &Option<upgrade::Asked>,
     replay: &Replay,
     tried: &[CandidateId],
@@ -153,7 +157,8 @@ async fn attempt(
     let Forward { worker, rule, zone, .. } = this;
     let running = worker.running().clone();
     let limits = &rule.timeouts;
-    let ask = Ask { zone: zone.as_ref().or(backend.zone.as_ref()), tried, precious: !parts.method.is_idempotent() };
+    let zone = zone.as_ref().or(backend.zone.as_ref());
+    let ask = Ask { zone, tried, hash, precious: !parts.method.is_idempotent() };
     let connect = Duration::from_millis(limits.connect_ms).min(deadline.saturating_duration_since(Instant::now()));
     let mut lease = callee.lease(worker, &running, &ask, connect).await.map_err(|refused| match refused {
         Refused::Nobody(reason) => Failed {
@@ -227,6 +232,7 @@ fn answer(
     this: &Forward<'_>,
     mut response: Response<Incoming>,
     lease: Lease,
+    key: Key,
     asked: Option<upgrade::Asked>,
     notes: &mut Notes,
 ) -> Response<Answer<Hold>> {
@@ -262,8 +268,8 @@ fn answer(
             upgrade::answered_outbound(&mut parts, asked, idle, lease)
         }
     };
-    Response::from_parts(
-        parts,
-        hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, Hold::Peer(lease))),
-    )
+    let body = hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, Hold::Peer(lease)));
+    let mut response = Response::from_parts(parts, body);
+    key.told(&mut response);
+    response
 }

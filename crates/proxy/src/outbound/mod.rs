@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod callee;
 pub mod external;
 pub mod forward;
+pub mod hashing;
 pub mod http;
 pub mod origination;
 pub mod outside;

@@ -131,7 +131,8 @@ async fn connected(
     loop {
         *tries += 1;
         let running = worker.running().clone();
-        let choice = callee.choose(worker, &running, &Ask { zone, tried: &tried, precious: true })?;
+        let hash = running.hashing.get(&backend.service).and_then(|hashing| hashing.of_connection(worker));
+        let choice = callee.choose(worker, &running, &Ask { zone, tried: &tried, hash, precious: true })?;
         let began = worker.now_us();
         let server_name = backend.service.server_name(backend.port, &choice.zone);
         let through_gateway = matches!(*choice.candidate, Candidate::Gateway { .. });
