@@ -45,6 +45,8 @@ struct State<B> {
     whole: bool,
     /// Some try has read something.
     begun: bool,
+    /// Whoever sends it broke off, or sent something malformed.
+    broken: bool,
     /// Number of the try that may read.
     try_now: u32,
 }
@@ -71,6 +73,7 @@ impl<B: Body<Data = Bytes>> Replay<B> {
             bytes_max,
             whole: fits,
             begun: false,
+            broken: false,
             try_now: 0,
         })))
     }
@@ -79,6 +82,11 @@ impl<B: Body<Data = Bytes>> Replay<B> {
     pub fn replayable(&self) -> bool {
         let state = self.lock();
         state.whole || !state.begun
+    }
+
+    /// Whether a try failed because of who sends the body, and not because of who gets it.
+    pub fn broken(&self) -> bool {
+        self.lock().broken
     }
 
     /// The body for the next try; the one before it ends here.
@@ -194,6 +202,7 @@ where
                 // The caller broke off; there is nothing to send again.
                 self.source = None;
                 self.whole = false;
+                self.broken = true;
                 return Poll::Ready(Some(Err(error.into())));
             }
         };

@@ -459,6 +459,11 @@ impl Lease {
         self.outcome = self.answered(504);
     }
 
+    /// The try failed because of the caller: the endpoint is not to blame.
+    pub fn blameless(&mut self) {
+        self.outcome = Outcome::Cancelled;
+    }
+
     fn answered(&self, status: u16) -> Outcome {
         Outcome::Answered { latency_us: self.worker.now_us().saturating_sub(self.started_us), status }
     }

@@ -185,6 +185,11 @@ async fn attempt(
     let request = upgrade::outgoing(parts, asked, replay.next_try());
     let response = match timeout_at(try_deadline, lease.send(request)).await {
         Ok(Ok(response)) => response,
+        Ok(Err(_)) if replay.broken() => {
+            lease.blameless();
+            let failure = Failure::new(RouteReason::BadRequest, "the body of the request is malformed or broke off");
+            return Err(Failed { ended: Ended::Nobody, failure, candidate: None, answer: None });
+        }
         Ok(Err(error)) => {
             let ended = if error.unsent { Ended::Unsent } else { Ended::Broken };
             let who = name(&lease.choice.candidate);
