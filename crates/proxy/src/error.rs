@@ -1,6 +1,7 @@
 //! What can go wrong on the way, and how the caller hears of it.
 
 use crate::http::body::Answer;
+use crate::http::gate::Bad;
 use crate::http::headers;
 use api::RouteReason;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -18,12 +19,14 @@ pub struct Failure {
     pub policy: Option<String>,
     /// After which time it is worth asking again.
     pub retry_after: Option<Duration>,
+    /// Where the reason's usual status would say less.
+    pub told: Option<StatusCode>,
 }
 
 impl Failure {
     /// With words of its own.
     pub fn new(reason: RouteReason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), policy: None, retry_after: None }
+        Self { reason, text: text.into(), policy: None, retry_after: None, told: None }
     }
 
     /// Refused by a policy, or by the mesh's default.
@@ -35,8 +38,16 @@ impl Failure {
         Self { policy: policy.map(str::to_owned), ..Self::new(RouteReason::Denied, text) }
     }
 
+    /// Refused before anybody looked whom it was for.
+    pub fn refused(bad: Bad) -> Self {
+        Self { told: Some(bad.status()), ..Self::new(RouteReason::BadRequest, bad.to_string()) }
+    }
+
     /// HTTP status of the answer.
     pub fn status(&self) -> StatusCode {
+        if let Some(told) = self.told {
+            return told;
+        }
         match self.reason {
             RouteReason::NoRoute => StatusCode::NOT_FOUND,
             RouteReason::BadRequest => StatusCode::BAD_REQUEST,

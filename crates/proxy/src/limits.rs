@@ -24,6 +24,44 @@ pub const EDGE_NEXT_HEAD: Duration = Duration::from_secs(60);
 pub const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of a certificate chain or key in PEM (64 KiB is the most a handshake message of rustls may hold).
 pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request line inside the mesh (HAProxy's whole buffer; hyper 64 KiB).
+pub const REQUEST_LINE_MAX: usize = 16 * 1024;
+/// Bytes of a request line from outside: [`EDGE_URI_MAX`], and room for a host, a method and a version.
+pub const EDGE_REQUEST_LINE_MAX: usize = EDGE_URI_MAX + 512;
+/// From the first byte of a request's head to its last (hyper 30 s, nginx 60 s; lowered).
+pub const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// From accepting a connection from outside to its first byte (Envoy's listener filters 15 s; lowered).
+pub const EDGE_FIRST_BYTE: Duration = Duration::from_secs(5);
+/// Least bytes a second of a request body from outside, over [`BODY_WINDOW`] (Apache's mod_reqtimeout: 500).
+pub const BODY_RATE_MIN: u64 = 1024;
+/// Window of [`BODY_RATE_MIN`] (Apache's mod_reqtimeout: 20 s; lowered).
+pub const BODY_WINDOW: Duration = Duration::from_secs(8);
+/// Bytes of chunk extensions and trailers in one body (hyper's bounds for each).
+pub const CHUNK_EXTRA_BYTES_MAX: usize = 16 * 1024;
+/// Bytes kept that a caller sends before the protocol it asked for is agreed.
+pub const SWITCH_BYTES_MAX: usize = 64 * 1024;
+/// Window after which debts of an HTTP/2 connection are forgiven (HAProxy counts glitches over 10 s).
+pub const FRAME_WINDOW: Duration = Duration::from_secs(10);
+/// PING, SETTINGS, PRIORITY and unknown frames beyond what traffic explains, over [`FRAME_WINDOW`] (Envoy holds
+/// 1,000 answers to control frames).
+pub const CONTROL_FRAMES_MAX: u32 = 1_000;
+/// Bytes moved that explain one control frame or WINDOW_UPDATE: gRPC pings for each message it gets, and Envoy allows 20
+/// window updates for each DATA frame, which has at least nine bytes.
+pub const BYTES_PER_FRAME: usize = 8;
+/// WINDOW_UPDATE frames beyond what traffic explains, over [`FRAME_WINDOW`] (Envoy: 5, and 2 for each stream).
+pub const WINDOW_UPDATES_MAX: u32 = 1_000;
+/// Empty DATA, HEADERS and CONTINUATION frames in a row (Envoy 1, h2 100; an app may flush nothing now and then).
+pub const EMPTY_FRAMES_MAX: u32 = 10;
+/// CONTINUATION frames of one header block: [`HEADER_BYTES_MAX`] fills four (CVE-2024-27316).
+pub const CONTINUATIONS_MAX: u32 = 16;
+/// Debt of hasty resets over [`FRAME_WINDOW`]: one adds 2, a request takes 1 off, so callers that cancel half of what they
+/// ask never get there, and one that cancels all does after this many (Envoy 500, HAProxy's advice hundreds).
+pub const RESETS_MAX: u32 = 500;
+/// The same for a peer's proxy, whose connection carries requests of all its callers: cutting it would hurt the others,
+/// and each of them has been held to [`RESETS_MAX`] already.
+pub const PEER_RESETS_MAX: u32 = 10_000;
+/// A stream taken back within this was opened in haste (Envoy 1 s).
+pub const HASTY_RESET: Duration = Duration::from_secs(1);
 /// Streams one peer may have open on one connection. A peer opens further connections at
 /// [`STREAMS_PER_LINK`], well below (HAProxy 100, ztunnel 200).
 pub const STREAMS_MAX: u32 = 250;
@@ -94,6 +132,9 @@ pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections one listener serves at a time (Envoy's edge guide).
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections the whole process serves at a time, or half of the files it may open if that is less (Envoy's overload
+/// guide).
+pub const PROCESS_CONNECTIONS_MAX: usize = 50_000;
 /// Connections a gateway takes from one address (limits per client at the edge: Envoy's guide 1,000).
 pub const CONNECTIONS_PER_SOURCE: usize = 1_000;
 /// New connections a second a gateway takes from one address, over [`SOURCE_WINDOW`].

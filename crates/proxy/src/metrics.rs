@@ -1,6 +1,7 @@
 //! Counters in the form Prometheus reads.
 
 use crate::edge::gateway::Edge;
+use crate::http::refused;
 use crate::outbound::breaker::Limit;
 use crate::record::{BUCKETS_US, Count, Series};
 use crate::state::State;
@@ -63,6 +64,11 @@ impl Collector for Traffic {
             denied.encode_family(&[("policy", policy)])?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
         }
         self.breakers(&mut encoder)?;
+        let help = "What was refused before it was a request";
+        let mut refused = encoder.encode_descriptor("weft_refused", help, None, MetricType::Counter)?;
+        for (why, count) in refused::all() {
+            refused.encode_family(&[("why", why)])?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+        }
         if let Some(edge) = &self.edge {
             let help = "Connections relayed to workloads";
             let mut relayed = encoder.encode_descriptor("weft_gateway_relayed", help, None, MetricType::Counter)?;

@@ -7,6 +7,7 @@ use crate::edge::gateway::{self, Edge};
 use crate::edge::ingress::{self, Ingress};
 use crate::edge::probe::{self, Probes, is_gateway};
 use crate::enroll::{self, Enrolled, enroll};
+use crate::http::gate::Side;
 use crate::inbound;
 use crate::limits::DRAIN;
 use crate::listen::{self, accept};
@@ -334,7 +335,7 @@ async fn serve_listener(worker: Arc<Worker>, service: Service, purpose: Purpose,
             accept(listener, stop, connections, |stream, _| {
                 let (worker, via) = (worker.clone(), via.clone());
                 let drain = worker.state.drain.clone();
-                crate::http::serve::app(stream, drain, move |request| {
+                crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
                     let (worker, via) = (worker.clone(), via.clone());
                     async move { serve(&worker, &via, request).await }
                 })

@@ -1,7 +1,11 @@
 //! Headers that proxies take away, add, and count.
 
+use super::gate::Bad;
+use super::gate::head::{frames, is_host, same_host};
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX};
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 
 /// Why a request went where it went, or failed.
 pub const REASON: HeaderName = HeaderName::from_static("weft-reason");
@@ -54,11 +58,44 @@ pub fn strip_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes everything that only we may say.
+/// Removes everything that only we may say, also where `_` stands for `-`: many apps cannot tell them apart.
 pub fn strip_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
-    for name in ours.iter().chain(&SPOOFABLE) {
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
+    for name in &ours {
         headers.remove(name);
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    let same = |name: &[u8], wanted: &[u8]| {
+        name.len() == wanted.len() && name.iter().zip(wanted).all(|(b, w)| b == w || (*b == b'_' && *w == b'-'))
+    };
+    let name = name.as_bytes();
+    name.get(..OURS.len()).is_some_and(|start| same(start, OURS.as_bytes()))
+        || SPOOFABLE.iter().any(|wanted| same(name, wanted.as_str().as_bytes()))
+}
+
+/// What HTTP/2 carries and whoever reads it as HTTP/1 would take for a second framing or another host. HTTP/1 itself
+/// has passed the gate.
+pub fn one_reading(request: &Parts) -> Result<(), Bad> {
+    if request.version != Version::HTTP_2 {
+        return Ok(());
+    }
+    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+    if lengths.next().is_some() && lengths.next().is_some() {
+        return Err(Bad::Length);
+    }
+    if request.headers.keys().any(|name| frames(name.as_str().as_bytes())) {
+        return Err(Bad::Pretender);
+    }
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (host.map(HeaderValue::as_bytes).into_iter().chain(authority).all(is_host), host, authority) {
+        (false, ..) => Err(Bad::Host),
+        _ if second.is_some() => Err(Bad::Host),
+        (_, Some(host), Some(authority)) if !same_host(host.as_bytes(), authority) => Err(Bad::Authority),
+        _ => Ok(()),
     }
 }
 
@@ -119,7 +156,9 @@ mod tests {
         let mut headers = map(&[
             ("weft-peer", "spiffe://west.default/ns/a/sa/admin"),
             ("weft-anything", "1"),
+            ("weft_peer", "spiffe://west.default/ns/a/sa/admin"),
             ("x-forwarded-client-cert", "By=..."),
+            ("x_forwarded-client_cert", "By=..."),
             ("weftlike", "stays"),
         ]);
         strip_ours(&mut headers);

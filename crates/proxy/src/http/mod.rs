@@ -2,9 +2,12 @@
 
 pub mod body;
 pub mod filter;
+pub mod gate;
 pub mod headers;
 pub mod matching;
+pub mod meter;
 pub mod path;
+pub mod refused;
 pub mod retry;
 pub mod serve;
 pub mod upgrade;

@@ -56,6 +56,8 @@ fn rewrite(bytes: &[u8]) -> Result<String, PathError> {
             }
             b'\\' => decoded.push(b'/'),
             0..0x20 | 0x7f => return Err(PathError::Control),
+            // Left plain by sloppy clients; `%C3%A9` and its two bytes are one path.
+            b if !b.is_ascii() => decoded.extend(format!("%{b:02X}").bytes()),
             b => decoded.push(b),
         }
     }
@@ -133,6 +135,7 @@ mod tests {
             ("/a/.", "/a/"),
             ("/a%20b", "/a%20b"),
             ("/a%c3%a9", "/a%C3%A9"),
+            ("/a\u{e9}", "/a%C3%A9"),
             ("/100%25", "/100%25"),
         ] {
             assert_eq!(normal(given).as_deref(), Ok(expect), "{given}");

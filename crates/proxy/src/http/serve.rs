@@ -1,13 +1,16 @@
 //! Serves HTTP on one connection: HTTP/1.1 or HTTP/2 from the app, always HTTP/2 from a peer's proxy.
 
 use super::body::Answer;
+use super::gate::{Bad, Gate, Side, Told};
+use super::meter::Meter;
+use crate::error::Failure;
 use crate::limits::{
     APP_IDLE, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW, EDGE_STREAMS_MAX,
     EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER,
     STREAMS_MAX,
 };
 use crate::pool::gather::gather;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -16,11 +19,12 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-/// Serves an app. When `drain` is cancelled, requests in flight are finished and the connection ends.
-pub async fn app<I, S, F, G>(io: I, drain: CancellationToken, serve: S)
+/// Serves an app, or anybody on the plaintext `side`. When `drain` is cancelled, requests in flight are finished and the connection ends.
+pub async fn app<I, S, F, G>(io: I, side: Side, drain: CancellationToken, serve: S)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -28,7 +32,7 @@ where
     G: Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // hyper counts an idle keep-alive as waiting for a head, so this is the bound of both.
+    // hyper counts an idle keep-alive as waiting for a head. The gate gives it whole heads, and bounds their time.
     let mut http1 = builder.http1();
     http1
         .timer(TokioTimer::new())
@@ -44,9 +48,11 @@ where
         .max_send_buf_size(STREAM_SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
-    let service = service_fn(move |request| {
-        let answer = serve(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+    let (io, told) = Gate::new(io, side);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let tunnel = request.method() == Method::CONNECT;
+        let answer = told.begin().map_or_else(|| Ok(serve(request)), Err);
+        answered(told.clone(), tunnel, answer)
     });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let served = tokio::select! {
@@ -61,6 +67,24 @@ where
     }
 }
 
+/// Answers, also for what the gate refused, and tells the gate.
+async fn answered<F, G>(
+    told: Arc<Told>,
+    tunnel: bool,
+    answer: Result<F, Bad>,
+) -> Result<Response<Answer<G>>, Infallible>
+where
+    F: Future<Output = Response<Answer<G>>>,
+{
+    let answer = match answer {
+        Ok(answer) => answer.await,
+        Err(bad) => Failure::refused(bad).answer(false),
+    };
+    let status = answer.status();
+    told.answered(status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success()));
+    Ok(answer)
+}
+
 /// Serves a peer's proxy.
 pub async fn peer<I, S, F, G>(io: I, drain: CancellationToken, serve: S)
 where
@@ -69,7 +93,7 @@ where
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: Unpin + Send + 'static,
 {
-    let (handle, io) = gather(io);
+    let (handle, io) = gather(Gate::http2(io, Meter::peer()));
     let mut builder = http2::Builder::new(handle.clone());
     builder
         .timer(TokioTimer::new())
@@ -106,9 +130,11 @@ where
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
-        let answer = serve(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+    let (io, told) = Gate::new(io, Side::Edge);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let tunnel = request.method() == Method::CONNECT;
+        let answer = told.begin().map_or_else(|| Ok(serve(request)), Err);
+        answered(told.clone(), tunnel, answer)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

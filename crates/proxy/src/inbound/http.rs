@@ -71,6 +71,7 @@ async fn admit(
     if !headers::within_limits(&parts.headers) {
         return Err(bad("the request has too many or too large header fields".into()));
     }
+    headers::one_reading(&parts).map_err(Failure::refused)?;
     let port = caller.target(inbound).ok_or_else(|| {
         Failure::new(RouteReason::NoRoute, format!("port {} is not one of this workload", caller.port))
     })?;

@@ -3,6 +3,7 @@
 use super::detect::{Speaks, detect};
 use super::{origin, vips};
 use crate::error::{Failure, is_grpc};
+use crate::http::gate::Side;
 use crate::inbound::{self, Caller};
 use crate::limits::DETECT;
 use crate::pool::transport::tune;
@@ -43,7 +44,7 @@ pub async fn outbound(worker: Arc<Worker>, stream: TcpStream) {
 
 async fn by_host(worker: Arc<Worker>, stream: TcpStream) {
     let drain = worker.state.drain.clone();
-    crate::http::serve::app(stream, drain, move |request| {
+    crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
         let worker = worker.clone();
         async move { crate::outbound::http::serve(&worker, &crate::outbound::http::Via::Host, request).await }
     })
@@ -64,7 +65,7 @@ pub async fn inbound(worker: Arc<Worker>, stream: TcpStream) {
         (MutualTls::Permissive, true) => {
             let drain = worker.state.drain.clone();
             let caller = Arc::new(caller);
-            crate::http::serve::app(stream, drain, move |request| {
+            crate::http::serve::app(stream, Side::Plain, drain, move |request| {
                 let (worker, caller) = (worker.clone(), caller.clone());
                 async move { inbound::http::serve(&worker, &caller, request).await }
             })
@@ -73,7 +74,7 @@ pub async fn inbound(worker: Arc<Worker>, stream: TcpStream) {
         (MutualTls::Permissive, false) => inbound::tcp::relay(&worker, &caller, stream).await,
         (MutualTls::Strict, true) => {
             let drain = worker.state.drain.clone();
-            crate::http::serve::app(stream, drain, |request| {
+            crate::http::serve::app(stream, Side::Plain, drain, |request| {
                 let failure = Failure::new(api::RouteReason::IdentityRefused, "this workload accepts mutual TLS only");
                 async move { failure.answer::<()>(is_grpc(request.headers())) }
             })

@@ -3,6 +3,7 @@
 
 use super::{accept, bind};
 use crate::compile::Running;
+use crate::http::gate::Side;
 use crate::outbound::http::{Via, serve};
 use crate::outbound::tcp;
 use crate::vips::{Named, Names};
@@ -78,7 +79,7 @@ pub async fn one(worker: Arc<Worker>, stream: TcpStream, named: Named, port: u16
         Some(true) => {
             let drain = worker.state.drain.clone();
             let via = Arc::new(Via::Service(named, port));
-            crate::http::serve::app(stream, drain, move |request| {
+            crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
                 let (worker, via) = (worker.clone(), via.clone());
                 async move { serve(&worker, &via, request).await }
             })

@@ -105,6 +105,7 @@ async fn route(
     if !headers::within_limits(&parts.headers) {
         return Err(Failure::new(RouteReason::BadRequest, "the request has too many or too large header fields"));
     }
+    headers::one_reading(&parts).map_err(Failure::refused)?;
     if parts.method == Method::CONNECT {
         return Err(Failure::new(RouteReason::BadRequest, "CONNECT is not served here; call the service by its name"));
     }

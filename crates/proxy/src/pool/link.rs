@@ -2,6 +2,8 @@
 
 use super::gather;
 use crate::http::body::Outgoing;
+use crate::http::gate::Gate;
+use crate::http::meter::Meter;
 use crate::limits::{
     HEADER_BYTES_MAX, LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY, STREAM_SEND_BUFFER, STREAMS_PER_LINK,
 };
@@ -39,7 +41,7 @@ impl Link {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (handle, io) = gather::gather(io);
+        let (handle, io) = gather::gather(Gate::http2(io, Meter::client()));
         let handshake = http2::Builder::new(handle.clone())
             .timer(TokioTimer::new())
             .adaptive_window(true)
