@@ -196,7 +196,7 @@ fn mesh_authority(base: &Base) -> PathBuf {
 }
 
 /// Anchors of the zone's mesh, as its proxies hold them.
-fn mesh_trust(base: &Base) -> Result<TrustStore> {
+pub fn mesh_trust(base: &Base) -> Result<TrustStore> {
     let folder = base.scene.path(ZONE).join("authorities/mesh-default");
     let authority = Authority::load_or_create(&folder, "west.default".parse()?, UnixTime::now())?;
     let trust = TrustStore::new();

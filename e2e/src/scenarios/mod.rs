@@ -7,6 +7,7 @@ mod base;
 mod crash;
 mod etcd;
 mod forged;
+mod hostile;
 mod impostor;
 mod input;
 mod nets;
@@ -41,6 +42,11 @@ const STORIES: &[Story] = &[
         name: "impostor",
         about: "whoever claims to be somebody else is refused",
         tell: |report| Box::pin(impostor::tell(report)),
+    },
+    Story {
+        name: "hostile",
+        about: "floods, bombs, slow and ambiguous requests, crowds: what they cost and what others notice",
+        tell: |report| Box::pin(hostile::tell(report)),
     },
     Story { name: "etcd", about: "policy lives in a real etcd", tell: |report| Box::pin(etcd::tell(report)) },
     Story {

@@ -133,6 +133,11 @@ impl Scene {
         self.children().get_mut(name).and_then(|child| child.try_wait().ok().flatten())
     }
 
+    /// Its process number.
+    pub fn number(&self, name: &str) -> Result<u32> {
+        Ok(self.children().get(name).with_context(|| format!("{name} was not started"))?.id())
+    }
+
     /// SIGKILL, and gone when this returns.
     pub fn kill(&self, name: &str) -> Result<()> {
         let mut child = self.children().remove(name).with_context(|| format!("{name} was not started"))?;

@@ -1,0 +1,224 @@
+//! Where it happens: a caller's proxy, the proxy it calls, an app, an attacker with a certificate of the mesh, and a load
+//! that goes on all the while.
+
+use crate::caller::Caller;
+use crate::load::{Aim, Load, Shot, Summary};
+use crate::scenarios::base::{Base, Member, proxy};
+use crate::scenarios::impostor::mesh_trust;
+use crate::scenarios::scene::{free, until};
+use anyhow::{Context, Result};
+use api::SpiffeId;
+use api::config::ServiceRef;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use identity::Expect;
+use rustls_pki_types::ServerName;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Whom everybody calls.
+pub const HOST: &str = "cart.shop.mesh";
+/// Requests a second of the load.
+const RATE: u32 = 100;
+/// From start to first answer through both proxies.
+const UP: Duration = Duration::from_secs(20);
+/// Answer of the app; more than one window of a caller that reads nothing.
+const ANSWER_BYTES: usize = 2_048;
+
+/// A connection as the attacker has it.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Where the attacker knocks.
+#[derive(Clone)]
+pub enum Door {
+    /// The app's side of its proxy, in clear text.
+    Outbound(SocketAddr),
+    /// The proxies' side, by mutual TLS.
+    Inbound(SocketAddr, Arc<rustls::ClientConfig>, ServerName<'static>),
+}
+
+impl Door {
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Outbound(_) => "outbound",
+            Self::Inbound(..) => "inbound",
+        }
+    }
+
+    /// Process behind it.
+    pub fn process(&self) -> &'static str {
+        match self {
+            Self::Outbound(_) => "web",
+            Self::Inbound(..) => "cart",
+        }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Outbound(address) | Self::Inbound(address, ..) => *address,
+        }
+    }
+
+    /// Connects, with the handshake if there is one.
+    pub async fn open(&self) -> Result<Box<dyn Stream>> {
+        let tcp = TcpStream::connect(self.address()).await?;
+        tcp.set_nodelay(true)?;
+        Ok(match self {
+            Self::Outbound(_) => Box::new(tcp),
+            Self::Inbound(_, config, name) => {
+                Box::new(tokio_rustls::TlsConnector::from(config.clone()).connect(name.clone(), tcp).await?)
+            }
+        })
+    }
+}
+
+/// All of it.
+pub struct Ground {
+    base: Base,
+    /// The attacker's ways in.
+    pub doors: [Door; 2],
+    /// Requests the app got for any path but the load's.
+    pub smuggled: Arc<AtomicU64>,
+    load: Load,
+    /// p99 of the load before anything happened, milliseconds.
+    pub quiet_p99: f64,
+}
+
+/// What a stretch of time did to everybody else.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Resident memory of the attacked proxy, KiB: before, most, and afterwards.
+    pub kib: [u64; 3],
+    /// The load meanwhile.
+    pub others: Summary,
+}
+
+impl Ground {
+    /// Starts everything, and measures `quiet` seconds without an attack.
+    pub async fn new(quiet: Duration) -> Result<Self> {
+        let base = Base::new("hostile").await?;
+        let smuggled = Arc::<AtomicU64>::default();
+        let app = serve(smuggled.clone())?;
+        let (inbound, outbound) = (free()?, free()?);
+        let spec = json!({"address": "127.0.0.1", "proxyPort": inbound.port(), "service": "cart",
+            "ports": [{"port": 8080, "target": app.port(), "appProtocol": "http"}]});
+        let cart = base.enrolled("cart", spec).await?;
+        let web = base.enrolled("web", json!({"address": "127.0.0.1", "proxyPort": free()?.port()})).await?;
+        let mallory = base.enrolled("mallory", json!({"address": "127.0.0.1", "proxyPort": free()?.port()})).await?;
+        let data = |member: &Member| member.data.display().to_string();
+        base.scene.start("cart", &proxy(&data(&cart), &["--inbound-listen", &inbound.to_string()])?)?;
+        base.scene.start("web", &proxy(&data(&web), &["--outbound-listen", &outbound.to_string()])?)?;
+        let caller = Caller::new(outbound);
+        until("the caller reaches the app", UP, async || {
+            let reply = caller.get(HOST, "/").await;
+            anyhow::ensure!(reply.good(), "{}", reply.words());
+            Ok(true)
+        })
+        .await?;
+        let trust = mesh_trust(&base)?;
+        let id: SpiffeId = "spiffe://west.default/ns/shop/sa/cart".parse()?;
+        let tls = identity::client_config(&mallory.live, &trust, Expect::id(id), &[b"h2"]);
+        let service = ServiceRef { mesh: "default".parse()?, namespace: "shop".parse()?, name: "cart".parse()? };
+        let name = ServerName::try_from(service.server_name(8080, &"west".parse()?))?;
+        let load = Load::start(caller, Aim::new(HOST, RATE));
+        load.until("a quiet while has passed", quiet * 3, |shots| shots.last().is_some_and(|shot| shot.due >= quiet))
+            .await?;
+        // The first calls open connections.
+        let warm = Duration::from_millis(500);
+        let quiet_p99 = Summary::of(load.shots().iter().filter(|shot| shot.due > warm)).p99;
+        let doors = [Door::Outbound(outbound), Door::Inbound(inbound, tls, name)];
+        Ok(Self { base, doors, smuggled, load, quiet_p99 })
+    }
+
+    /// Watches a proxy and the load while `act` goes on.
+    pub async fn watch<T>(&self, process: &str, act: impl Future<Output = T>) -> Result<(T, Seen)> {
+        let before = self.kib(process)?;
+        let begun = self.load.now();
+        let mut most = before;
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        tokio::pin!(act);
+        let done = loop {
+            tokio::select! {
+                done = &mut act => break done,
+                _ = tick.tick() => most = most.max(self.kib(process)?),
+            }
+        };
+        let after = self.kib(process)?;
+        let ended = self.load.now();
+        let shots = self.load.shots();
+        let meanwhile = |shot: &&Shot| shot.due >= begun && shot.due <= ended;
+        let others = Summary::of(shots.iter().filter(meanwhile));
+        Ok((done, Seen { kib: [before, most.max(after), after], others }))
+    }
+
+    /// Resident memory of a proxy (proc(5), VmRSS).
+    fn kib(&self, process: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.base.scene.number(process)?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process has memory")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Ends the load.
+    pub async fn leave(self) -> Summary {
+        let Self { base: _base, load, .. } = self;
+        Summary::of(&load.stop().await)
+    }
+}
+
+/// Runs `work` on a thread of its own, so that the load does not wait for the attacker.
+pub async fn aside<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>>,
+{
+    let (done, told) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("attacker".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let _ = done.send(runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work())));
+    })?;
+    told.await.context("the attacker's thread ended early")?
+}
+
+/// The app, on a thread that ends with the process.
+fn serve(smuggled: Arc<AtomicU64>) -> Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    std::thread::Builder::new().name("app".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(accept(listener, smuggled))
+    })?;
+    Ok(address)
+}
+
+async fn accept(listener: std::net::TcpListener, smuggled: Arc<AtomicU64>) -> Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let smuggled = smuggled.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            smuggled.fetch_add(u64::from(request.uri().path() != "/"), Ordering::SeqCst);
+            async move {
+                // A body that never comes is waited for, as most apps do.
+                let _ = request.into_body().collect().await;
+                Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(&[b'.'; ANSWER_BYTES]))))
+            }
+        });
+        tokio::spawn(async move {
+            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}

@@ -1,0 +1,269 @@
+//! Hostile input against real proxies: floods, bombs, slow and ambiguous requests, crowds. Each row says what it cost the
+//! proxy, how soon it was refused, and what everybody else noticed.
+//!
+//! Short by default; `WEFT_HOSTILE_SECONDS=5` lets each flood go on for so long, which steadies the latencies, and waits
+//! for slow bodies. Latencies are shown and not judged: attacker, load and proxies share one machine.
+
+mod floods;
+mod frames;
+mod ground;
+mod plaintext;
+
+use super::report::Report;
+use crate::row::Row;
+use anyhow::Result;
+use floods::{End, FLOODS, Flood, Wanted};
+use ground::{Door, Ground, Seen, aside};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+const SLOW: &str = "hostile: slow heads and slow bodies";
+const BOMBS: &str = "hostile: requests that are too large";
+const DESYNC: &str = "hostile: requests with two readings";
+const CROWD: &str = "hostile: 10,000 idle connections";
+const SILENT: &str = "hostile: 2,000 connections that begin no handshake";
+const OTHERS: &str = "hostile: everybody else";
+
+/// From this length of each flood on, what takes long is looked at as well.
+const THOROUGH: Duration = Duration::from_secs(1);
+/// Connections of one flood at a time.
+const AT_ONCE: usize = 4;
+/// Something hostile is refused within this.
+const REFUSED: Duration = Duration::from_secs(10);
+/// Time for timers to be late on a busy machine.
+const LATE: Duration = Duration::from_secs(1);
+/// The default timeout of a request, which ends a slow body of an app.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// What one flood may cost a proxy.
+const FLOOD_KIB_MAX: u64 = 64 * 1024;
+/// What one idle connection may cost a proxy.
+const IDLE_KIB_MAX: f64 = 32.0;
+const SLOW_CONNECTIONS: usize = 300;
+const CROWD_SIZE: usize = 10_000;
+const SILENT_SIZE: usize = 2_000;
+
+/// Looks at them.
+pub async fn tell(report: &mut Report) -> Result<()> {
+    let facts = [SLOW, BOMBS, DESYNC, CROWD, SILENT, OTHERS];
+    let floods: Vec<String> = FLOODS.iter().map(|flood| format!("hostile: {}", flood.name)).collect();
+    if !facts.iter().any(|fact| report.wants(fact)) && !floods.iter().any(|fact| report.wants(fact)) {
+        return Ok(());
+    }
+    let seconds = std::env::var("WEFT_HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0.3);
+    let long = Duration::from_secs_f64(seconds);
+    let ground = Ground::new(long.max(Duration::from_secs(2))).await?;
+    for (fact, flood) in floods.iter().zip(FLOODS) {
+        report.fact(fact, async |row| flooded(&ground, flood, long, row).await).await;
+    }
+    report.fact(BOMBS, async |row| bombs(&ground, row).await).await;
+    report.fact(DESYNC, async |row| desync(&ground, row).await).await;
+    let thorough = long >= THOROUGH;
+    report.fact(SLOW, async |row| slow(&ground, thorough, row).await).await;
+    report.fact(SILENT, async |row| silent(&ground, row).await).await;
+    report.fact(CROWD, async |row| crowd(&ground, row).await).await;
+    let quiet = ground.quiet_p99;
+    let all = ground.leave().await;
+    report
+        .fact(OTHERS, async |row| {
+            row.expect(all.failed == 0, format!("{all}"));
+            row.saw(format!("{all}; p99 {:.1} ms, {quiet:.1} ms before the first attack", all.p99));
+            Ok(())
+        })
+        .await;
+    Ok(())
+}
+
+/// What an attack cost, in the words of each row.
+fn cost(ground: &Ground, door: &Door, seen: &Seen, row: &mut Row) {
+    let Seen { kib: [before, most, after], others } = seen;
+    row.expect(others.failed == 0, format!("{}: others: {others}", door.name()));
+    row.figure(&format!("{}P99Ms", door.name()), others.p99);
+    let mib = |kib: &u64| *kib as f64 / 1_024.0;
+    row.saw(format!(
+        "         {:.1}, {:.1}, {:.1} MiB; others p99 {:.1} ms (quiet {:.1}), {} of {} failed",
+        mib(before),
+        mib(most),
+        mib(after),
+        others.p99,
+        ground.quiet_p99,
+        others.failed,
+        others.total
+    ));
+}
+
+/// Again and again for `long`, from several connections at a time.
+async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &mut Row) -> Result<()> {
+    for door in &ground.doors {
+        let own = door.clone();
+        let act = aside(move || async move {
+            let (since, mut ends) = (Instant::now(), Vec::<End>::new());
+            while ends.is_empty() || since.elapsed() < long {
+                let mut all = JoinSet::new();
+                let limit = if flood.wanted == Wanted::Ended { REFUSED } else { long };
+                for _ in 0..AT_ONCE {
+                    let door = own.clone();
+                    all.spawn(async move { floods::flood(&door, flood, limit).await });
+                }
+                while let Some(end) = all.join_next().await {
+                    ends.push(end??);
+                }
+            }
+            Ok(ends)
+        });
+        let (ends, seen) = ground.watch(door.process(), act).await?;
+        let ends = ends?;
+        let latest = ends.iter().map(|end| end.ended).max().flatten().unwrap_or_default();
+        let open = ends.iter().filter(|end| end.ended.is_none()).count();
+        let calm = ends.iter().filter(|end| end.said.goaway == Some(0x0b)).count();
+        let sent: u64 = ends.iter().map(|end| end.sent).sum();
+        let (answers, resets) = ends.iter().fold((0, 0), |(a, r), end| (a + end.said.answers, r + end.said.resets));
+        let grown = seen.kib[1].saturating_sub(seen.kib[0]);
+        row.expect(grown <= FLOOD_KIB_MAX, format!("{}: it cost {grown} KiB", door.name()));
+        if flood.wanted == Wanted::Ended {
+            row.expect(open == 0, format!("{}: {open} of {} connections were not ended", door.name(), ends.len()));
+        }
+        let verdict = match (open, flood.wanted) {
+            (0, _) => format!("ended after {:.2} s", latest.as_secs_f64()),
+            (_, Wanted::Ended) => "open".to_owned(),
+            _ => format!("{answers} answered, {resets} reset"),
+        };
+        row.saw(format!(
+            "{:<8} {} x {verdict}, {calm} told to calm down, {} KiB sent",
+            door.name(),
+            ends.len(),
+            sent / 1_024
+        ));
+        cost(ground, door, &seen, row);
+    }
+    Ok(())
+}
+
+async fn slow(ground: &Ground, thorough: bool, row: &mut Row) -> Result<()> {
+    let door = ground.doors[0].clone();
+    let own = door.clone();
+    let act = aside(move || async move {
+        let (pause, limit) = (Duration::from_secs(1), REQUEST_TIMEOUT + 2 * LATE);
+        let heads = plaintext::drip(own.clone(), SLOW_CONNECTIONS, plaintext::slow_head(), b"x", pause, limit);
+        let bodies = plaintext::drip(own, SLOW_CONNECTIONS, plaintext::slow_body(), b"x", pause, limit);
+        match thorough {
+            true => tokio::try_join!(heads, bodies),
+            false => Ok((heads.await?, plaintext::Ends::default())),
+        }
+    });
+    let (ends, seen) = ground.watch(door.process(), act).await?;
+    let (heads, bodies) = ends?;
+    for (what, ends, limit) in [("heads", &heads, REFUSED), ("bodies", &bodies, REQUEST_TIMEOUT)] {
+        let plaintext::Ends { opened, ended, latest, answer } = ends;
+        if *opened == 0 {
+            continue;
+        }
+        row.expect(ended == opened, format!("{what}: {ended} of {opened} were ended"));
+        row.expect(*latest <= limit + LATE, format!("{what}: the last was ended after {latest:?}"));
+        row.saw(format!("{what:<8} {ended} of {opened} ended, the last after {:.1} s: {answer}", latest.as_secs_f64()));
+    }
+    cost(ground, &door, &seen, row);
+    Ok(())
+}
+
+async fn bombs(ground: &Ground, row: &mut Row) -> Result<()> {
+    let door = ground.doors[0].clone();
+    for (name, bytes) in plaintext::bombs() {
+        let own = door.clone();
+        let size = bytes.len();
+        let act = aside(move || async move {
+            let never = Duration::from_secs(60);
+            plaintext::drip(own, 50, bytes, b"x", never, REFUSED).await
+        });
+        let (ends, seen) = ground.watch(door.process(), act).await?;
+        let plaintext::Ends { opened, ended, latest, answer } = ends?;
+        row.expect(ended == opened, format!("{name}: {ended} of {opened} were ended"));
+        let grown = seen.kib[1].saturating_sub(seen.kib[0]);
+        row.expect(grown <= FLOOD_KIB_MAX, format!("{name}: it cost {grown} KiB"));
+        row.saw(format!(
+            "{name}, {} KiB x {opened}: ended after {:.2} s, {answer}",
+            size / 1_024,
+            latest.as_secs_f64()
+        ));
+        cost(ground, &door, &seen, row);
+    }
+    Ok(())
+}
+
+async fn desync(ground: &Ground, row: &mut Row) -> Result<()> {
+    let door = ground.doors[0].clone();
+    let (own, requests) = (door.clone(), plaintext::desync());
+    let count = requests.len();
+    let before = ground.smuggled.load(Ordering::SeqCst);
+    let act = aside(move || async move {
+        let mut wrong = Vec::new();
+        for request in requests {
+            let (answer, ended) = plaintext::say(&own, request.as_bytes(), REFUSED).await?;
+            let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
+            if !ended || !refused || answer.matches("HTTP/1.1 ").count() > 1 {
+                let first = answer.lines().next().unwrap_or_default();
+                wrong.push(format!("ended {ended}, {first}: {request:?}"));
+            }
+        }
+        Ok(wrong)
+    });
+    let (wrong, seen) = ground.watch(door.process(), act).await?;
+    let wrong = wrong?;
+    let smuggled = ground.smuggled.load(Ordering::SeqCst) - before;
+    row.expect(wrong.is_empty(), wrong.join("\n          "));
+    row.expect(smuggled == 0, format!("{smuggled} requests were smuggled to the app"));
+    row.saw(format!("{count} requests, {smuggled} smuggled"));
+    cost(ground, &door, &seen, row);
+    Ok(())
+}
+
+async fn silent(ground: &Ground, row: &mut Row) -> Result<()> {
+    let door = ground.doors[1].clone();
+    let plain = Door::Outbound(door.address());
+    let act =
+        aside(move || async move { plaintext::drip(plain, SILENT_SIZE, Vec::new(), b"", REFUSED * 2, REFUSED).await });
+    let (ends, seen) = ground.watch(door.process(), act).await?;
+    let plaintext::Ends { opened, ended, latest, .. } = ends?;
+    row.expect(ended == opened, format!("{ended} of {opened} were ended"));
+    row.saw(format!("{ended} ended after {:.1} s", latest.as_secs_f64()));
+    cost(ground, &door, &seen, row);
+    Ok(())
+}
+
+/// Idle connections may stay: they must cost little and keep nobody out.
+async fn crowd(ground: &Ground, row: &mut Row) -> Result<()> {
+    for (what, first) in
+        [("that never spoke", ""), ("kept after a request", "GET / HTTP/1.1\r\nhost: cart.shop.mesh\r\n\r\n")]
+    {
+        let door = ground.doors[0].clone();
+        let own = door.clone();
+        let act = aside(move || async move { gather(own, first).await });
+        let (open, seen) = ground.watch(door.process(), act).await?;
+        let open = open?;
+        let each = seen.kib[1].saturating_sub(seen.kib[0]) as f64 / open.max(1) as f64;
+        row.expect(each <= IDLE_KIB_MAX, format!("each connection {what} cost {each:.1} KiB"));
+        row.figure("kibEach", each);
+        row.saw(format!("{open} {what}: {each:.1} KiB each"));
+        cost(ground, &door, &seen, row);
+    }
+    Ok(())
+}
+
+/// Opens a crowd; how many of it stayed while it was watched.
+async fn gather(door: Door, first: &'static str) -> Result<usize> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD_SIZE {
+        let Ok(mut io) = door.open().await else { continue };
+        if !first.is_empty() {
+            let mut answer = [0; 4_096];
+            if io.write_all(first.as_bytes()).await.is_err() || !matches!(io.read(&mut answer).await, Ok(1..)) {
+                continue;
+            }
+        }
+        crowd.push(io);
+    }
+    // Long enough for the load to meet the crowd.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Ok(crowd.len())
+}
