@@ -5,11 +5,13 @@
 
 mod balancing;
 mod breaker;
+mod health;
 
 pub use balancing::{
     Algorithm, Balancing, Ejection, FailoverTier, FailureShare, HashCookie, HashOn, RING_POINTS, SpillMode, SuccessRate,
 };
 pub use breaker::Breaker;
+pub use health::{HealthCheck, Question};
 
 use crate::kinds::{DefaultAuthorization, HttpFilter, HttpMatch, ListenerProtocol, MutualTls, Protocol, ZoneState};
 use crate::name::{MeshName, Name, Namespace, SpiffeId, TrustDomain, ZoneName};
@@ -136,6 +138,9 @@ pub struct Inbound {
     /// How often. All that match hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimitRule>,
+    /// What the app is asked to know whether it is well.
+    #[serde(default)]
+    pub health: HealthCheck,
 }
 
 /// One callable port.

@@ -69,6 +69,9 @@ pub struct ProxyReport {
     pub ready: bool,
     /// Ports on which the app does not answer.
     pub unready_ports: Vec<u16>,
+    /// Ports on which the app answers, and says that it is not well: with its words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unwell: BTreeMap<u16, String>,
     /// Finishing work and taking none.
     pub draining: bool,
     /// Unix seconds at which its certificate ends.

@@ -146,6 +146,7 @@ async fn proxies(State(desk): State<Desk>) -> Json<Value> {
                 "behind": proxy.is_some_and(|proxy| proxy.is_behind()), "rejects": rejects,
                 "version": said.map_or_else(|| proxy.map(|proxy| proxy.version.as_str()).unwrap_or_default(), |said| &said.version),
                 "unreadyPorts": said.map(|said| said.unready_ports.clone()).unwrap_or_default(),
+                "unwell": said.map(|said| said.unwell.clone()).unwrap_or_default(),
                 "draining": said.is_some_and(|said| said.draining),
                 "certificateUntil": said.map(|said| said.certificate_until),
                 "ackedMs": proxy.map(|proxy| proxy.acked_ms).filter(|at| *at > 0),

@@ -2,7 +2,7 @@
 
 use crate::check::check_spec;
 use crate::shape::{Rules, Traffic};
-use api::config::{AuthorizationRule, Balancing, Breaker, RateLimitRule, Retry, Timeouts};
+use api::config::{AuthorizationRule, Balancing, Breaker, HealthCheck, RateLimitRule, Retry, Timeouts};
 use api::kinds::Spec;
 use api::name::ZoneName;
 use api::object::{Owner, Scope};
@@ -67,6 +67,8 @@ pub enum Grain {
     Service,
     /// One value for each port and each rule of a route.
     Rule,
+    /// One value for a whole service, run by the proxies of its own workloads instead of its callers'.
+    Callee,
 }
 
 impl Grain {
@@ -75,6 +77,7 @@ impl Grain {
         use TargetKind::*;
         match self {
             Self::Service => &[Mesh, Namespace, Service, ExternalService],
+            Self::Callee => &[Mesh, Namespace, Service],
             Self::Rule => &[Mesh, Namespace, Service, ExternalService, HTTPRoute, TCPRoute],
         }
     }
@@ -92,6 +95,8 @@ pub struct Settings {
     pub balancing: Balancing,
     /// How much may be in use at a time.
     pub breaker: Breaker,
+    /// What the app of a called workload is asked by its own proxy.
+    pub health: HealthCheck,
 }
 
 /// What lowering may know of the world: where the caller is, and which zones there are.

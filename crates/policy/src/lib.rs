@@ -41,6 +41,7 @@ policies! {
     retry: Retry is outbound,
     load_balancing: LoadBalancing is outbound,
     circuit_breaker: CircuitBreaker is outbound,
+    health_check: HealthCheck is outbound,
     authorization: Authorization is inbound,
     rate_limit: RateLimit is inbound,
 }

@@ -13,7 +13,7 @@ pub const ENTRIES_MAX: usize = 128;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "{P}Spec")]
 pub struct Traffic<P> {
-    /// Whose calls: Mesh, Zone, Namespace or Workload. Omitted: the whole mesh.
+    /// Which proxies: Mesh, Zone, Namespace or Workload. Omitted: all of the mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetRef>,
     /// Values for calls to these.
@@ -53,7 +53,7 @@ impl<P: Outbound> Traffic<P> {
         for (i, to) in self.to.iter().enumerate() {
             let at = format!("to[{i}].targetRef");
             wrong.extend(check_target(&at, &to.target_ref, P::GRAIN.traffic()));
-            if P::GRAIN == crate::Grain::Service && to.target_ref.section_name.is_some() {
+            if P::GRAIN != crate::Grain::Rule && to.target_ref.section_name.is_some() {
                 wrong.push((format!("{at}.sectionName"), format!("{} holds for a whole service", P::KIND)));
             }
             wrong

@@ -87,7 +87,8 @@ impl Applier {
         self.trust(state, &running.trust);
         let ports = running.inbound.iter().flat_map(|inbound| &inbound.ports);
         let ports = ports.map(|port| (port.target, port.protocol)).collect();
-        state.apps.set(ports);
+        let health = running.inbound.as_ref().map(|inbound| inbound.health.clone()).unwrap_or_default();
+        state.apps.set(ports, &health);
         let names = self.vips.as_mut().map(|vips| vips.names(&running)).unwrap_or_default();
         tracing::debug!(services = running.services.len(), endpoints = running.places.len(), "new configuration");
         // After trust, so that whoever hears of the change finds the anchors it is about.

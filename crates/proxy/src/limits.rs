@@ -126,6 +126,10 @@ pub const APP_CONNECT: Duration = Duration::from_secs(1);
 pub const APP_RECHECK: Duration = Duration::from_millis(250);
 /// Pause between checks of app ports that answer.
 pub const APP_CHECK: Duration = Duration::from_secs(5);
+/// Longest pause between questions to an app whose answers disagree with what holds, or that is not well.
+pub const HEALTH_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of an answer of `grpc.health.v1`: a frame's head and one small field, with room for later ones.
+pub const HEALTH_ANSWER_BYTES: usize = 1024;
 /// TCP keep-alive (gRPC and ztunnel ping after 10 s; we do sooner by HTTP/2 where requests wait).
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Unacknowledged bytes for this long end a connection (gRPC, ztunnel).

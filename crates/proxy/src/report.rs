@@ -99,6 +99,7 @@ fn report(state: &State, version: &str) -> ProxyReport {
         version: version.to_owned(),
         ready: configured && unready_ports.is_empty() && !draining,
         unready_ports,
+        unwell: state.apps.unwell(),
         draining,
         certificate_until: state.credentials.current().not_after().as_secs(),
         ejected: state.ejected(),

@@ -1,6 +1,6 @@
 //! Classes of equal proxies: what distinguishes one configuration from another, and nothing else.
 
-use crate::index::Who;
+use crate::index::{What, Who};
 use crate::service;
 use crate::snapshot::Snapshot;
 use api::config::ServiceRef;
@@ -100,6 +100,13 @@ pub fn classes(snapshot: &Snapshot) -> BTreeMap<ClassKey, Vec<Key>> {
 }
 
 impl ClassKey {
+    /// Everything a policy may name to be about what the class's own workloads serve.
+    pub(crate) fn serves(&self) -> Vec<What> {
+        let services = self.service.iter().chain(&self.other_services);
+        let services = services.map(|service| What::Service(service.namespace.clone(), service.name.clone()));
+        [What::Mesh, What::Namespace(self.namespace.clone())].into_iter().chain(services).collect()
+    }
+
     /// Whether a policy for these proxies is for this class.
     pub(crate) fn is(&self, who: &Who) -> bool {
         match who {

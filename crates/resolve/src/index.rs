@@ -295,7 +295,7 @@ impl What {
     }
 
     /// The namespace of what is called.
-    fn namespace(&self) -> Option<&Namespace> {
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
         match self {
             Self::Mesh => None,
             Self::Namespace(namespace)

@@ -36,11 +36,11 @@ pub struct Resolved {
 /// What proxies of a class run.
 pub fn resolve(snapshot: &Snapshot, class: &ClassKey) -> Resolved {
     let mut resolved = Resolved::default();
-    inbound(snapshot, class, &mut resolved);
+    let around = around(snapshot, class);
+    inbound(snapshot, class, &around, &mut resolved);
     if !snapshot.is_member(&class.mesh, &class.zone) {
         return resolved;
     }
-    let around = around(snapshot, class);
     for (service, info) in snapshot.services_of(&class.mesh) {
         let hosts = vec![service.host(None)];
         outbound(Call { snapshot, class, around: &around, service, external: None }, hosts, &info.ports, &mut resolved);
@@ -79,7 +79,7 @@ fn around(snapshot: &Snapshot, class: &ClassKey) -> Around {
     Around { zone: class.zone.clone(), zones: members.into_iter().map(about).collect() }
 }
 
-fn inbound(snapshot: &Snapshot, class: &ClassKey, resolved: &mut Resolved) {
+fn inbound(snapshot: &Snapshot, class: &ClassKey, around: &Around, resolved: &mut Resolved) {
     let ClassKey { mesh, zone, namespace, account, service, ports, .. } = class; // The rest chose the policies.
     // No document, no weaker: a mesh that nobody described, or that leaves this zone out, is strict and refuses.
     let described = snapshot.meshes.get(mesh).filter(|_| snapshot.is_member(mesh, zone));
@@ -117,6 +117,9 @@ fn inbound(snapshot: &Snapshot, class: &ClassKey, resolved: &mut Resolved) {
     });
     // Stable: the rules of one document stay in its order.
     rate_limits.sort_by(|a: &api::config::RateLimitRule, b| a.policy.cmp(&b.policy));
+    let served = if described.is_some() { served(snapshot, class) } else { Merged::default() };
+    let Settings { health, timeouts: _, retry: _, balancing: _, breaker: _ } = lower(Grain::Callee, &served, around);
+    resolved.took_part(item::INBOUND, &served);
     let port = |port: &crate::ClassPort| InboundPort { port: port.port, target: port.target, protocol: port.protocol };
     let inbound = Inbound {
         mesh: mesh.clone(),
@@ -127,6 +130,7 @@ fn inbound(snapshot: &Snapshot, class: &ClassKey, resolved: &mut Resolved) {
         mutual_tls,
         authorization: Authorization { default, rules },
         rate_limits,
+        health,
     };
     resolved.items.insert(item::INBOUND.into(), bytes(&inbound));
 }
@@ -145,7 +149,8 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
     let Call { service, external, .. } = call;
     let item = item::outbound(service);
     let whole = call.merge(Grain::Service, call.about(None, None), None);
-    let Settings { balancing, mut breaker, timeouts: _, retry: _ } = call.lower(Grain::Service, &whole);
+    let Settings { balancing, mut breaker, timeouts: _, retry: _, health: _ } =
+        lower(Grain::Service, &whole, call.around);
     breaker.policies = whole.policies(CircuitBreaker::KIND);
     resolved.took_part(&item, &whole);
     let mut lowered = Vec::new();
@@ -173,7 +178,8 @@ impl<'a> Call<'a> {
         resolved: &mut Resolved,
     ) -> OutboundRule {
         let merged = self.merge(Grain::Rule, self.about(Some((port, port_name)), Some(&draft)), Some(&draft));
-        let Settings { timeouts, retry, balancing: _, breaker: _ } = self.lower(Grain::Rule, &merged);
+        let Settings { timeouts, retry, balancing: _, breaker: _, health: _ } =
+            lower(Grain::Rule, &merged, self.around);
         resolved.took_part(&format!("{item}#{port}/{}", draft.name), &merged);
         self.warn_of_dangling(&draft, resolved);
         let Draft { name, matches, filters, backends, timeouts: _, from } = draft;
@@ -231,19 +237,6 @@ impl<'a> Call<'a> {
         merged
     }
 
-    fn lower(&self, wanted: Grain, merged: &Merged) -> Settings {
-        let mut settings = Settings::default();
-        for kind in KINDS {
-            if let Lower::Outbound { grain, lower } = kind.lower
-                && grain == wanted
-            {
-                lower(&merged.of(kind.name), &mut settings, self.around)
-                    .expect("each document was checked when it was taken in, and merging keeps types");
-            }
-        }
-        settings
-    }
-
     fn warn_of_dangling(&self, draft: &Draft, resolved: &mut Resolved) {
         let Some((route, _)) = &draft.from else { return };
         for backend in &draft.backends {
@@ -256,7 +249,31 @@ impl<'a> Call<'a> {
     }
 }
 
-fn grain(layer: &Layer) -> Option<Grain> {
+/// What the kinds of one grain make of merged values.
+fn lower(wanted: Grain, merged: &Merged, around: &Around) -> Settings {
+    let mut settings = Settings::default();
+    for kind in KINDS {
+        if let Lower::Outbound { grain, lower } = kind.lower
+            && grain == wanted
+        {
+            lower(&merged.of(kind.name), &mut settings, around)
+                .expect("each document was checked when it was taken in, and merging keeps types");
+        }
+    }
+    settings
+}
+
+/// All documents about what the class's own workloads serve, laid over each other.
+fn served(snapshot: &Snapshot, class: &ClassKey) -> Merged {
+    let mut merged = Merged::default();
+    let layers = snapshot.policies.layers(&class.mesh, &class.namespace, class.serves());
+    for layer in layers.into_iter().filter(|layer| grain(layer) == Some(Grain::Callee) && class.is(&layer.who)) {
+        merged.lay(&layer.key, layer.kind.name, &layer.values);
+    }
+    merged
+}
+
+pub(crate) fn grain(layer: &Layer) -> Option<Grain> {
     match layer.kind.lower {
         Lower::Outbound { grain, .. } => Some(grain),
         Lower::Inbound { .. } | Lower::Resource => None,

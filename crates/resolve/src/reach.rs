@@ -3,6 +3,7 @@
 use crate::class::{ClassKey, classes};
 use crate::index::{Layer, What, Who, Writer};
 use crate::listeners;
+use crate::program::grain;
 use crate::route::route_writer;
 use crate::snapshot::{Snapshot, service_ref};
 use api::config::ServiceRef;
@@ -10,6 +11,7 @@ use api::kinds::ParentRef;
 use api::name::MeshName;
 use api::object::Key;
 use api::target::TargetKind;
+use policy::Grain;
 use std::collections::BTreeSet;
 
 /// Workloads of this zone whose configuration a document takes part in, so that status can say `n of m`. Documents
@@ -60,6 +62,9 @@ fn layer_programs(snapshot: &Snapshot, layer: &Layer, class: &ClassKey) -> bool 
     let entitled = layer.writer != Writer::Consumer || layer.key.namespace.as_ref() == Some(&class.namespace);
     if !entitled || !class.is(&layer.who) || !exists(snapshot, &class.mesh, &layer.what) {
         return false;
+    }
+    if grain(layer) == Some(Grain::Callee) {
+        return class.serves().contains(&layer.what);
     }
     let (What::Route(_, namespace, name) | What::Rule(_, namespace, name, _)) = &layer.what else { return true };
     routes(snapshot, &class.mesh, &layer.what)
@@ -116,6 +121,13 @@ pub fn dangling(snapshot: &Snapshot) -> BTreeSet<(Key, String)> {
         let mesh = key.mesh.clone().unwrap_or_default();
         for layer in entry.layers.iter().filter(|layer| !exists(snapshot, &mesh, &layer.what)) {
             dangling.insert((key.clone(), format!("{} does not exist, so nothing is programmed for it", layer.what)));
+        }
+        for layer in entry.layers.iter().filter(|layer| grain(layer) == Some(Grain::Callee)) {
+            if let (Writer::Consumer, Some(called)) = (layer.writer, layer.what.namespace()) {
+                let what =
+                    format!("{} is not of this namespace, and only its own or an operator's may say this", layer.what);
+                dangling.insert((key.clone(), format!("{what}; write it in {called}")));
+            }
         }
         if let Some((rules, _)) = &entry.rules
             && let Who::Service(namespace, name) = &rules.who

@@ -22,9 +22,11 @@ use tokio::task::{AbortHandle, JoinSet};
 struct Mood {
     status: StatusCode,
     delay: Duration,
+    /// Of `/healthz`; every other path answers `status`.
+    health: StatusCode,
 }
 
-const WELL: Mood = Mood { status: StatusCode::OK, delay: Duration::ZERO };
+const WELL: Mood = Mood { status: StatusCode::OK, delay: Duration::ZERO, health: StatusCode::OK };
 
 struct Shared {
     zone: String,
@@ -90,6 +92,11 @@ impl App {
         self.shared.mood.send_modify(|mood| mood.status = status);
     }
 
+    /// Says on `/healthz` that it is not well from now on, and answers everything else as before.
+    pub fn ails(&self) {
+        self.shared.mood.send_modify(|mood| mood.health = StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
     /// Takes its time from now on.
     pub fn takes(&self, delay: Duration) {
         self.shared.mood.send_modify(|mood| mood.delay = delay);
@@ -122,7 +129,12 @@ impl Drop for App {
 }
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let Mood { status, delay } = *shared.mood.borrow();
+    let Mood { status, delay, health } = *shared.mood.borrow();
+    if request.uri().path() == "/healthz" {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = health;
+        return Ok(response);
+    }
     shared.begun.fetch_add(1, Ordering::Relaxed);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

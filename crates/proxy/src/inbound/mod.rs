@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod authorize;
+pub mod health;
 pub mod http;
 pub mod ready;
 pub mod tcp;

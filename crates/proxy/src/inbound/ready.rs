@@ -4,7 +4,9 @@
 //! nothing at all has come back for [`SILENT`], it is asked something every HTTP server answers at once. No answer
 //! means that the app is frozen: requests that wait are let go, so that their callers can try elsewhere.
 
-use crate::limits::{APP_CHECK, APP_CONNECT, APP_RECHECK};
+use super::health::Checks;
+use crate::limits::{APP_CONNECT, APP_RECHECK};
+use api::config::HealthCheck;
 use api::kinds::Protocol;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -103,6 +105,7 @@ impl Drop for Waiting {
 pub struct Apps {
     address: IpAddr,
     ports: ArcSwap<BTreeMap<u16, Arc<Port>>>,
+    checks: watch::Sender<Arc<Checks>>,
     look: Notify,
     news: watch::Sender<u64>,
 }
@@ -110,14 +113,24 @@ pub struct Apps {
 impl Apps {
     /// No ports yet. `news` hears of every change.
     pub fn new(address: IpAddr, news: watch::Sender<u64>) -> Self {
-        Self { address, ports: ArcSwap::default(), look: Notify::new(), news }
+        Self { address, ports: ArcSwap::default(), checks: watch::Sender::default(), look: Notify::new(), news }
     }
 
-    /// The ports to look at from now on.
-    pub fn set(&self, wanted: BTreeMap<u16, Protocol>) {
+    /// The ports to look at from now on, and what to ask.
+    pub fn set(&self, wanted: BTreeMap<u16, Protocol>, check: &HealthCheck) {
         let held = self.ports.load();
-        let same = |(port, speaks): (&u16, &Protocol)| held.get(port).is_some_and(|held| held.speaks == *speaks);
-        if held.len() == wanted.len() && wanted.iter().all(same) {
+        let unchanged = held.iter().map(|(port, held)| (*port, held.speaks)).eq(wanted.iter().map(|(p, s)| (*p, *s)));
+        self.checks.send_if_modified(|checks| {
+            let differs = !unchanged || !checks.is(check);
+            if differs {
+                let up = |port: &Arc<Port>| port.up.load(Ordering::Relaxed);
+                // Where another port is asked, those of the service say how it was so far.
+                let fine = |port| held.get(&port).map_or_else(|| !held.is_empty() && held.values().all(up), up);
+                *checks = Arc::new(Checks::new(check, &wanted, checks, fine));
+            }
+            differs
+        });
+        if unchanged {
             return;
         }
         let keep = |(port, speaks): (u16, Protocol)| {
@@ -139,13 +152,48 @@ impl Apps {
         self.look.notify_one();
     }
 
-    /// Ports on which the app does not answer, or has not been seen to.
+    /// Ports on which the app does not answer, or has not been seen to, or says that it is not well.
     pub fn unready(&self) -> Vec<u16> {
-        self.ports.load().iter().filter(|(_, port)| !port.up.load(Ordering::Relaxed)).map(|(port, _)| *port).collect()
+        let unwell = self.unwell();
+        let ports = self.ports.load();
+        let unready = ports.iter().filter(|(port, held)| !held.up.load(Ordering::Relaxed) || unwell.contains_key(port));
+        unready.map(|(port, _)| *port).collect()
     }
 
-    /// Looks for as long as the proxy runs.
+    /// Ports on which the app says that it is not well, and its words.
+    pub fn unwell(&self) -> BTreeMap<u16, String> {
+        let checks = self.checks.borrow();
+        self.ports.load().keys().filter_map(|port| Some((*port, checks.unwell(*port)?))).collect()
+    }
+
+    /// Looks and asks for as long as the proxy runs.
     pub async fn watch(&self) {
+        tokio::join!(self.look(), self.ask());
+    }
+
+    async fn ask(&self) {
+        let mut changed = self.checks.subscribe();
+        loop {
+            let checks = changed.borrow_and_update().clone();
+            let pause = async {
+                if !checks.asks() {
+                    return std::future::pending().await;
+                }
+                let (news, pause) = checks.ask(self.address).await;
+                if news {
+                    self.news.send_modify(|count| *count += 1);
+                }
+                sleep(pause).await;
+            };
+            tokio::select! {
+                () = pause => {}
+                // The sender lives as long as we do.
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    async fn look(&self) {
         loop {
             let ports = self.ports.load_full();
             let mut all = true;
@@ -154,7 +202,8 @@ impl Apps {
                 all &= up;
                 self.learn(*number, port, up);
             }
-            let next = Instant::now() + if all { APP_CHECK } else { APP_RECHECK };
+            let every = self.checks.borrow().connect_every();
+            let next = Instant::now() + if all { every } else { every.min(APP_RECHECK) };
             sleep(LOOK_AGAIN).await;
             while Instant::now() < next && !ports.values().any(|port| port.silent()) {
                 if timeout(LOOK, self.look.notified()).await.is_ok() {
@@ -216,7 +265,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let news = watch::Sender::new(0);
         let apps = Arc::new(Apps::new(address.ip(), news.clone()));
-        apps.set(BTreeMap::from([(address.port(), Protocol::Http)]));
+        apps.set(BTreeMap::from([(address.port(), Protocol::Http)]), &HealthCheck::default());
         let mut heard = news.subscribe();
         let watching = apps.clone();
         tokio::spawn(async move { watching.watch().await });

@@ -211,6 +211,7 @@ impl Plan {
             mutual_tls: MutualTls::Strict,
             authorization,
             rate_limits: Vec::new(),
+            health: Default::default(),
         };
         self.put(item::INBOUND.into(), &inbound).put(
             item::zone(&zone(zone_name)),

@@ -108,3 +108,37 @@ async fn a_frozen_proxy_is_out_of_rotation_within_three_seconds_and_returns() {
     assert_eq!(seen.failed(), (0, String::new()), "of {}", seen.total());
     mesh.converged().await;
 }
+
+/// What the proxies of cart ask their apps; quick, for a test.
+const HEALTH: &str = "apiVersion: weft.dev/v1
+kind: HealthCheck
+metadata: {name: cart, namespace: shop}
+spec:
+  to:
+    - targetRef: {kind: Service, name: cart}
+      default: {http: {path: /healthz}, interval: 50ms}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_answers_and_says_that_it_is_not_well_is_called_by_no_zone_until_it_is() {
+    let mesh = two_zones(|west| west).start().await;
+    mesh.apply(HEALTH).await;
+    let mut near = mesh.load("west/web-1", CART, RATE);
+    let far = "cart.shop.west.mesh";
+    let mut pinned = mesh.load("west/web-1", far, RATE);
+    near.until("both answer", |seen| seen.workloads().len() == 2).await;
+    mesh.app("west/cart-1").ails();
+    let only_the_other = |seen: &Seen| seen.total() > WINDOW && !seen.last(WINDOW).workloads().contains_key("west/cart-1");
+    near.until("nobody calls it", only_the_other).await;
+    pinned.until("not even who names its zone", only_the_other).await;
+    mesh.app("west/cart-2").ails();
+    near.until("the other zone stands in", |seen| seen.total() > WINDOW && seen.last(WINDOW).zone("east") == WINDOW)
+        .await;
+    mesh.app("west/cart-1").heals();
+    mesh.app("west/cart-2").heals();
+    near.until("both are back", |seen| seen.last(WINDOW).workloads().len() >= 2 && seen.last(WINDOW).zone("east") == 0)
+        .await;
+    let seen = near.stop().await;
+    assert_eq!(seen.failed(), (0, String::new()), "of {}", seen.total());
+    pinned.stop().await;
+}
