@@ -58,6 +58,8 @@ reasons! {
     UpstreamReset = "UPSTREAM_RESET", "the upstream closed the connection before it answered";
     /// Total deadline passed.
     RequestTimeout = "REQUEST_TIMEOUT", "the request took longer than its timeout";
+    /// Nothing moved for too long.
+    StreamIdle = "STREAM_IDLE", "nothing moved in either direction for as long as a stream may stand still";
     /// Authorization refused.
     Denied = "DENIED", "an Authorization policy refused the caller";
     /// The peer's identity did not verify.

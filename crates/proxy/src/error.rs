@@ -55,7 +55,7 @@ impl Failure {
             RouteReason::Denied => StatusCode::FORBIDDEN,
             RouteReason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             RouteReason::UpstreamReset => StatusCode::BAD_GATEWAY,
-            RouteReason::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
+            RouteReason::RequestTimeout | RouteReason::StreamIdle => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -66,7 +66,7 @@ impl Failure {
             RouteReason::NoRoute => "12",
             RouteReason::BadRequest => "13",
             RouteReason::Denied => "7",
-            RouteReason::RequestTimeout => "4",
+            RouteReason::RequestTimeout | RouteReason::StreamIdle => "4",
             RouteReason::Overloaded | RouteReason::CircuitOpen | RouteReason::RateLimited => "8",
             _ => "14",
         }

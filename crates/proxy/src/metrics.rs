@@ -63,6 +63,12 @@ impl Collector for Traffic {
         for (policy, count) in self.state.counters.denials() {
             denied.encode_family(&[("policy", policy)])?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
         }
+        let help = "Answers of services whose body ended before its end";
+        let mut cut = encoder.encode_descriptor("weft_answers_cut", help, None, MetricType::Counter)?;
+        for ((service, reason), count) in self.state.counters.cuts() {
+            let labels = [("service", service.to_string()), ("reason", reason.to_string())];
+            cut.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+        }
         self.breakers(&mut encoder)?;
         let help = "What was refused before it was a request";
         let mut refused = encoder.encode_descriptor("weft_refused", help, None, MetricType::Counter)?;

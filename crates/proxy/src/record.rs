@@ -145,6 +145,7 @@ impl Cells {
 pub struct Counters {
     workers: Arc<RwLock<Vec<Arc<Cells>>>>,
     denied: Arc<Mutex<BTreeMap<String, u64>>>,
+    cut: Arc<Mutex<BTreeMap<(ServiceRef, RouteReason), u64>>>,
 }
 
 impl Counters {
@@ -168,6 +169,21 @@ impl Counters {
     /// Refusals so far, by policy.
     pub fn denials(&self) -> BTreeMap<String, u64> {
         self.denied.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts and tells an answer whose body ended before its end; its head was recorded with a status long before.
+    pub fn cut(&self, service: &ServiceRef, reason: RouteReason) {
+        event!(target: ACCESS, Level::INFO, direction = Direction::Outbound.as_str(), %service, %reason, "answer cut off");
+        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = (service.clone(), reason);
+        if cut.len() < SERIES_MAX || cut.contains_key(&series) {
+            *cut.entry(series).or_default() += 1;
+        }
+    }
+
+    /// Answers cut off so far.
+    pub fn cuts(&self) -> BTreeMap<(ServiceRef, RouteReason), u64> {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sums over workers.

@@ -14,8 +14,11 @@
 //!
 //! Mirrors and upgrades would be further readers; an upgraded stream is no body and is never replayed.
 
+use super::idle::Idle;
 use crate::filter::pace::{Pace, Paced};
 use crate::limits::REPLAY_BYTES_MAX;
+use crate::tcp::copy::Moved;
+use api::RouteReason;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
@@ -49,6 +52,8 @@ struct State<B> {
     broken: bool,
     /// Number of the try that may read.
     try_now: u32,
+    /// When something was last read; `None`: there is no body.
+    moved: Option<Arc<Moved>>,
 }
 
 impl<B> Clone for Replay<B> {
@@ -65,6 +70,7 @@ impl<B: Body<Data = Bytes>> Replay<B> {
 
     fn bounded(source: B, bytes_max: usize) -> Self {
         let fits = source.size_hint().lower() <= bytes_max as u64;
+        let moved = (!source.is_end_stream()).then(|| Arc::new(Moved::new()));
         Self(Arc::new(Mutex::new(State {
             source: (!source.is_end_stream()).then_some(source),
             kept: Vec::new(),
@@ -75,6 +81,7 @@ impl<B: Body<Data = Bytes>> Replay<B> {
             begun: false,
             broken: false,
             try_now: 0,
+            moved,
         })))
     }
 
@@ -87,6 +94,16 @@ impl<B: Body<Data = Bytes>> Replay<B> {
     /// Whether a try failed because of who sends the body, and not because of who gets it.
     pub fn broken(&self) -> bool {
         self.lock().broken
+    }
+
+    /// When something of the body last moved; `None`: there is none.
+    pub fn moved(&self) -> Option<Arc<Moved>> {
+        self.lock().moved.clone()
+    }
+
+    /// Whether the caller owes some of it still.
+    pub fn owed(&self) -> bool {
+        self.lock().source.is_some()
     }
 
     /// The body for the next try; the one before it ends here.
@@ -192,7 +209,11 @@ where
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         };
         self.begun = true;
-        let Some(frame) = ready!(Pin::new(source).poll_frame(cx)) else {
+        let frame = ready!(Pin::new(source).poll_frame(cx));
+        if let Some(moved) = &self.moved {
+            moved.now();
+        }
+        let Some(frame) = frame else {
             self.source = None;
             return Poll::Ready(None);
         };
@@ -232,7 +253,16 @@ where
 pub struct Answer<G = ()> {
     body: AnswerBody,
     until_end: Option<G>,
+    idle: Option<Idle>,
 }
+
+/// What an answer holds on to until its end.
+pub trait UntilEnd {
+    /// The body ended before its end, for this reason: the head is gone already, so only we can tell.
+    fn cut(&mut self, _reason: RouteReason) {}
+}
+
+impl UntilEnd for () {}
 
 enum AnswerBody {
     Upstream(Incoming),
@@ -243,43 +273,63 @@ enum AnswerBody {
 impl<G> Answer<G> {
     /// From upstream.
     pub fn upstream(body: Incoming, until_end: G) -> Self {
-        Self { body: AnswerBody::Upstream(body), until_end: Some(until_end) }
+        Self { body: AnswerBody::Upstream(body), until_end: Some(until_end), idle: None }
     }
 
     /// From upstream, at a limited pace.
     pub fn paced(body: Incoming, pace: Pace, until_end: Option<G>) -> Self {
-        Self { body: AnswerBody::Paced(Box::new(Paced::new(body, pace))), until_end }
+        Self { body: AnswerBody::Paced(Box::new(Paced::new(body, pace))), until_end, idle: None }
+    }
+
+    /// Ends it when it stands still.
+    pub fn watched(self, idle: Idle) -> Self {
+        Self { idle: Some(idle), ..self }
     }
 
     /// Of our own.
     pub fn text(text: impl Into<Bytes>) -> Self {
-        Self { body: AnswerBody::Text(text.into()), until_end: None }
+        Self { body: AnswerBody::Text(text.into()), until_end: None, idle: None }
     }
 }
 
-impl<G: Unpin> Body for Answer<G> {
+impl<G: UntilEnd> Answer<G> {
+    fn cut(&mut self, reason: RouteReason, error: impl Into<BodyError>) -> BodyError {
+        if let Some(mut until_end) = self.until_end.take() {
+            until_end.cut(reason);
+        }
+        error.into()
+    }
+}
+
+impl<G: UntilEnd + Unpin> Body for Answer<G> {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match &mut this.body {
-            AnswerBody::Upstream(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                if !matches!(frame, Some(Ok(_))) {
-                    this.until_end = None;
+        let frame = match &mut this.body {
+            AnswerBody::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            AnswerBody::Paced(body) => Pin::new(body).poll_frame(cx),
+            AnswerBody::Text(text) if text.is_empty() => return Poll::Ready(None),
+            AnswerBody::Text(text) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+        };
+        match (frame, &mut this.idle) {
+            (Poll::Ready(Some(Ok(frame))), idle) => {
+                if let Some(idle) = idle {
+                    idle.moved();
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+                Poll::Ready(Some(Ok(frame)))
             }
-            AnswerBody::Paced(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                if !matches!(frame, Some(Ok(_))) {
-                    this.until_end = None;
-                }
-                Poll::Ready(frame)
+            (Poll::Ready(Some(Err(error))), _) => Poll::Ready(Some(Err(this.cut(RouteReason::UpstreamReset, error)))),
+            (Poll::Ready(None), _) => {
+                this.until_end = None;
+                Poll::Ready(None)
             }
-            AnswerBody::Text(text) if text.is_empty() => Poll::Ready(None),
-            AnswerBody::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, Some(idle)) => {
+                let stood_still = ready!(idle.poll(cx));
+                Poll::Ready(Some(Err(this.cut(RouteReason::StreamIdle, stood_still))))
+            }
         }
     }
 

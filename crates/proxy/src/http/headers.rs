@@ -17,6 +17,8 @@ pub const WORKLOAD: HeaderName = HeaderName::from_static("weft-workload");
 pub const PEER: HeaderName = HeaderName::from_static("weft-peer");
 /// Policy that refused, `NAMESPACE/NAME`.
 pub const POLICY: HeaderName = HeaderName::from_static("weft-policy");
+/// What is left of the request's time, in milliseconds.
+pub const DEADLINE: HeaderName = HeaderName::from_static("weft-deadline-ms");
 /// Every header of ours begins so; nobody outside may set one.
 const OURS: &str = "weft-";
 

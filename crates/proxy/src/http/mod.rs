@@ -1,9 +1,11 @@
 //! HTTP as the proxies see it: matching, filters, headers, bodies, retries and serving.
 
 pub mod body;
+pub mod deadline;
 pub mod filter;
 pub mod gate;
 pub mod headers;
+pub mod idle;
 pub mod matching;
 pub mod meter;
 pub mod path;

@@ -16,6 +16,8 @@ pub enum Ended {
     Status(StatusCode),
     /// The try's own deadline passed.
     Late,
+    /// Nothing moved for as long as a stream may stand still, which was long enough for one request.
+    Idle,
     /// There is nobody to send it to; asking again at once would be told the same.
     Nobody,
     /// A circuit breaker had no room for it; asking again would only add to what is too much already.
@@ -28,7 +30,7 @@ pub fn safe(ended: Ended, method: &Method, retry: &Retry, replayable: bool) -> b
     replayable
         && match ended {
             Ended::Unsent => true,
-            Ended::Nobody | Ended::NoRoom => false,
+            Ended::Idle | Ended::Nobody | Ended::NoRoom => false,
             Ended::Broken | Ended::Late => repeatable,
             Ended::Status(status) => repeatable && retry.on_status.contains(&status.as_u16()),
         }

@@ -1,6 +1,6 @@
 //! Serves HTTP on one connection: HTTP/1.1 or HTTP/2 from the app, always HTTP/2 from a peer's proxy.
 
-use super::body::Answer;
+use super::body::{Answer, UntilEnd};
 use super::gate::{Bad, Gate, Side, Told};
 use super::meter::Meter;
 use crate::error::Failure;
@@ -29,7 +29,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
-    G: Unpin + Send + 'static,
+    G: UntilEnd + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper counts an idle keep-alive as waiting for a head. The gate gives it whole heads, and bounds their time.
@@ -91,7 +91,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
-    G: Unpin + Send + 'static,
+    G: UntilEnd + Unpin + Send + 'static,
 {
     let (handle, io) = gather(Gate::http2(io, Meter::peer()));
     let mut builder = http2::Builder::new(handle.clone());
@@ -128,7 +128,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
-    G: Unpin + Send + 'static,
+    G: UntilEnd + Unpin + Send + 'static,
 {
     let (io, told) = Gate::new(io, Side::Edge);
     let service = service_fn(move |request: Request<Incoming>| {

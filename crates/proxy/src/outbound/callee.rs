@@ -454,6 +454,11 @@ impl Lease {
         self.taken.extend(taken);
     }
 
+    /// The body of the answer ended before its end.
+    pub fn cut(&self, reason: RouteReason) {
+        self.worker.state.counters.cut(&self.callee.service, reason);
+    }
+
     /// The try's own deadline passed: as if it had answered 504.
     pub fn late(&mut self) {
         self.outcome = self.answered(504);

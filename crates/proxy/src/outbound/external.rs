@@ -67,7 +67,7 @@ pub async fn forward(
         upgrade::ask_app(&mut parts.headers, asked);
     }
     let host = this.authority.as_ref().map_or("", |authority| authority.host());
-    let deadline = this.started + rule.timeouts.request_ms.map_or(NO_LIMIT, Duration::from_millis);
+    let deadline = this.started + this.limit.unwrap_or(NO_LIMIT);
     let call = Call { this, outside, host, http2, deadline };
     let replay = Replay::new(body);
     let mut tries = Tries::default();
@@ -78,7 +78,7 @@ pub async fn forward(
         let failed = match attempt(&call, &parts, &asked, &replay, &tried, notes).await {
             Ok((response, seat)) => {
                 let taken = retrying.into_iter().chain([admitted]).collect();
-                return Ok(answer(&call, response, Hold::Server(seat, taken), asked, notes));
+                return Ok(answer(&call, response, Hold::Server(seat, taken), asked, &replay, notes));
             }
             Err(failed) => failed,
         };
@@ -99,7 +99,7 @@ pub async fn forward(
             return match last {
                 Some((response, seat)) => {
                     let hold = Hold::Server(seat, SmallVec::from_iter([admitted]));
-                    Ok(answer(&call, response, hold, asked, notes))
+                    Ok(answer(&call, response, hold, asked, &replay, notes))
                 }
                 None => Err(failure),
             };
@@ -225,6 +225,7 @@ fn answer(
     mut response: Response<Incoming>,
     hold: Hold,
     asked: Option<upgrade::Asked>,
+    replay: &Replay,
     notes: &mut Notes,
 ) -> Response<Answer<Hold>> {
     let fields = response.headers_mut();
@@ -237,17 +238,17 @@ fn answer(
     }
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
+    let idle = Duration::from_millis(call.this.rule.timeouts.idle_ms);
     let hold = match asked {
         None => Some(hold),
-        Some(asked) => {
-            let idle = Duration::from_millis(call.this.rule.timeouts.idle_ms);
-            match call.http2 {
-                true => upgrade::answered_outbound(&mut parts, asked, idle, hold),
-                false => upgrade::answered_by_server(&mut parts, asked, idle, hold),
-            }
-        }
+        Some(asked) if call.http2 => upgrade::answered_outbound(&mut parts, asked, idle, hold),
+        Some(asked) => upgrade::answered_by_server(&mut parts, asked, idle, hold),
     };
-    Response::from_parts(parts, hold.map_or_else(|| Answer::text(""), |hold| Answer::upstream(body, hold)))
+    let body = match hold {
+        None => Answer::text(""),
+        Some(hold) => Answer::upstream(body, hold).watched(Idle::new(idle, replay.moved())),
+    };
+    Response::from_parts(parts, body)
 }
 
 /// Copies one connection of bytes; the time it took to connect.

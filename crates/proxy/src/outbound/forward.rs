@@ -6,9 +6,10 @@ use super::http::{Hold, Notes};
 use crate::compile::{Rule, Running, Service, split};
 use crate::error::Failure;
 use crate::http::body::{Answer, Replay};
-use crate::http::headers;
+use crate::http::idle::{self, Idle, Over};
 use crate::http::retry::{Ended, Tries, safe};
 use crate::http::upgrade;
+use crate::http::{deadline, headers};
 use crate::worker::Worker;
 use api::config::Backend;
 use api::{RouteReason, ZoneName};
@@ -20,7 +21,7 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 /// A request without a time limit still ends; a day is nobody's intention.
 pub const NO_LIMIT: Duration = Duration::from_secs(86_400);
@@ -41,6 +42,8 @@ pub struct Forward<'a> {
     pub authority: Option<Authority>,
     /// When it came.
     pub started: Instant,
+    /// Its time: the rule's, or what the caller gives if that is less. `None`: no limit.
+    pub limit: Option<Duration>,
 }
 
 /// A try without an answer to pass on.
@@ -71,7 +74,7 @@ pub async fn forward(
     let key = this.running.hashing.get(&backend.service).map(|hashing| hashing.of_request(worker, &parts));
     let key = key.unwrap_or_default();
     let replay = Replay::new(body);
-    let deadline = this.started + rule.timeouts.request_ms.map_or(NO_LIMIT, Duration::from_millis);
+    let deadline = this.started + this.limit.unwrap_or(NO_LIMIT);
     let mut tries = Tries::default();
     let mut tried: SmallVec<[CandidateId; 4]> = SmallVec::new();
     let mut retrying = None;
@@ -81,7 +84,7 @@ pub async fn forward(
         let failed = match sending.await {
             Ok((response, mut lease)) => {
                 lease.hold(retrying.into_iter().chain([admitted]));
-                return Ok(answer(this, response, lease, key, asked, notes));
+                return Ok(answer(this, response, lease, key, asked, &replay, notes));
             }
             Err(failed) => failed,
         };
@@ -98,7 +101,7 @@ pub async fn forward(
             return match last {
                 Some((response, mut lease)) => {
                     lease.hold([admitted]);
-                    Ok(answer(this, response, lease, key, asked, notes))
+                    Ok(answer(this, response, lease, key, asked, &replay, notes))
                 }
                 None => Err(failure),
             };
@@ -182,8 +185,12 @@ async fn attempt(
         Some(ms) => deadline.min(Instant::now() + Duration::from_millis(ms)),
         None => deadline,
     };
-    let request = upgrade::outgoing(parts, asked, replay.next_try());
-    let response = match timeout_at(try_deadline, lease.send(request)).await {
+    let mut request = upgrade::outgoing(parts, asked, replay.next_try());
+    if this.limit.is_some() || limits.per_try_ms.is_some() {
+        deadline::tell(request.headers_mut(), try_deadline.saturating_duration_since(Instant::now()));
+    }
+    let (idle, moved) = (Duration::from_millis(limits.idle_ms), replay.moved());
+    let response = match idle::head(lease.send(request), try_deadline, idle, moved.as_deref()).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) if replay.broken() => {
             lease.blameless();
@@ -206,7 +213,16 @@ async fn attempt(
                 answer: None,
             });
         }
-        Err(_) => {
+        Err(Over::Idle) => {
+            // Where the caller owes the rest of its request, the endpoint is not to blame.
+            if !replay.owed() {
+                lease.late();
+            }
+            let text = format!("nothing moved between the caller and {} for {} ms", backend.service, limits.idle_ms);
+            let failure = Failure::new(RouteReason::StreamIdle, text);
+            return Err(Failed { ended: Ended::Idle, failure, candidate: Some(id), answer: None });
+        }
+        Err(Over::Late) => {
             lease.late();
             let ms = this.started.elapsed().as_millis();
             let text = format!("{} did not answer within {ms} ms", backend.service);
@@ -239,6 +255,7 @@ fn answer(
     lease: Lease,
     key: Key,
     asked: Option<upgrade::Asked>,
+    replay: &Replay,
     notes: &mut Notes,
 ) -> Response<Answer<Hold>> {
     let choice = &lease.choice;
@@ -266,14 +283,15 @@ fn answer(
     notes.peer = name(&choice.candidate);
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
+    let idle = Duration::from_millis(this.rule.timeouts.idle_ms);
     let hold = match asked {
         None => Some(lease),
-        Some(asked) => {
-            let idle = Duration::from_millis(this.rule.timeouts.idle_ms);
-            upgrade::answered_outbound(&mut parts, asked, idle, lease)
-        }
+        Some(asked) => upgrade::answered_outbound(&mut parts, asked, idle, lease),
     };
-    let body = hold.map_or_else(|| Answer::text(""), |lease| Answer::upstream(body, Hold::Peer(lease)));
+    let body = match hold {
+        None => Answer::text(""),
+        Some(lease) => Answer::upstream(body, Hold::Peer(lease)).watched(Idle::new(idle, replay.moved())),
+    };
     let mut response = Response::from_parts(parts, body);
     key.told(&mut response);
     response

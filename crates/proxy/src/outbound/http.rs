@@ -6,8 +6,8 @@ use super::forward::{Forward, forward};
 use crate::compile::{Port, Running, Service};
 use crate::edge::ingress::serve::At;
 use crate::error::{Failure, is_grpc};
-use crate::http::body::Answer;
-use crate::http::{filter, headers};
+use crate::http::body::{Answer, UntilEnd};
+use crate::http::{deadline, filter, headers};
 use crate::pool::server::Seat;
 use crate::record::{Direction, Record};
 use crate::vips::Named;
@@ -19,6 +19,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// How a request reached us.
@@ -38,6 +39,15 @@ pub enum Hold {
     Peer(Lease),
     /// A connection to an external service, and what its breaker counts.
     Server(Seat, SmallVec<[Taken; 2]>),
+}
+
+impl UntilEnd for Hold {
+    fn cut(&mut self, reason: RouteReason) {
+        match self {
+            Self::Peer(lease) => lease.cut(reason),
+            Self::Server(..) => {}
+        }
+    }
 }
 
 /// Whom a request is for.
@@ -128,13 +138,15 @@ async fn route(
         return Ok(response);
     }
     let authority = filter::authority(&parts);
+    let asked = deadline::asked(&parts.headers);
     headers::strip_ours(&mut parts.headers);
     rule.filters.on_request(&mut parts, matched);
     let authority = match parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()) {
         Some(host) => host.parse().ok().or(authority),
         None => filter::authority(&parts).or(authority),
     };
-    let forwarded = Forward { worker, running, service, rule, zone, authority, started };
+    let limit = rule.timeouts.request_ms.map(Duration::from_millis).into_iter().chain(asked).min();
+    let forwarded = Forward { worker, running, service, rule, zone, authority, started, limit };
     let mut response = match &service.config.external {
         Some(_) => super::external::forward(&forwarded, port, parts, body, notes).await?,
         None => forward(&forwarded, parts, body, notes).await?,

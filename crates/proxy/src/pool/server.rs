@@ -4,7 +4,7 @@
 //! another one is opened only when all are full.
 
 use super::link::{Link, sentence};
-use crate::http::body::Outgoing;
+use crate::http::body::{Outgoing, UntilEnd};
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, LINK_IDLE, LINKS_PER_PEER, STREAMS_PER_LINK};
 use futures_util::FutureExt;
 use http::{Request, Response};
@@ -51,6 +51,8 @@ enum On {
     Own(Option<Sender>),
     Shared(Arc<Link>),
 }
+
+impl UntilEnd for Seat {}
 
 /// No answer.
 pub struct Unanswered {

@@ -60,22 +60,27 @@ where
     }
 }
 
-/// When bytes last moved. Atomic only so that the future may change threads.
-struct Moved {
+/// When bytes last moved, to the millisecond. Atomic only so that the future may change threads.
+#[derive(Debug)]
+pub struct Moved {
     start: Instant,
     after_ms: AtomicU64,
 }
 
 impl Moved {
-    fn new() -> Self {
+    /// They did now.
+    #[allow(clippy::new_without_default)] // The time of making it counts.
+    pub fn new() -> Self {
         Self { start: Instant::now(), after_ms: AtomicU64::new(0) }
     }
 
-    fn now(&self) {
+    /// They did now.
+    pub fn now(&self) {
         self.after_ms.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn at(&self) -> Instant {
+    /// When they last did.
+    pub fn at(&self) -> Instant {
         self.start + Duration::from_millis(self.after_ms.load(Ordering::Relaxed))
     }
 }

@@ -128,7 +128,8 @@ async fn an_app_that_answers_and_says_that_it_is_not_well_is_called_by_no_zone_u
     let mut pinned = mesh.load("west/web-1", far, RATE);
     near.until("both answer", |seen| seen.workloads().len() == 2).await;
     mesh.app("west/cart-1").ails();
-    let only_the_other = |seen: &Seen| seen.total() > WINDOW && !seen.last(WINDOW).workloads().contains_key("west/cart-1");
+    let only_the_other =
+        |seen: &Seen| seen.total() > WINDOW && !seen.last(WINDOW).workloads().contains_key("west/cart-1");
     near.until("nobody calls it", only_the_other).await;
     pinned.until("not even who names its zone", only_the_other).await;
     mesh.app("west/cart-2").ails();
