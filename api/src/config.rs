@@ -5,13 +5,19 @@
 
 mod balancing;
 mod breaker;
+mod fault;
 mod health;
+mod mirror;
+mod rate_limit;
 
 pub use balancing::{
     Algorithm, Balancing, Ejection, FailoverTier, FailureShare, HashCookie, HashOn, RING_POINTS, SpillMode, SuccessRate,
 };
 pub use breaker::Breaker;
+pub use fault::{AbortFault, DelayFault, Faults, HeaderFault, SlowFault};
 pub use health::{HealthCheck, Question};
+pub use mirror::Mirror;
+pub use rate_limit::{Rate, RateLimitEach, RateLimitRule};
 
 use crate::kinds::{DefaultAuthorization, HttpFilter, HttpMatch, ListenerProtocol, MutualTls, Protocol, ZoneState};
 use crate::name::{MeshName, Name, Namespace, SpiffeId, TrustDomain, ZoneName};
@@ -209,46 +215,6 @@ pub struct RequestMatch {
     pub paths: Vec<String>,
 }
 
-/// One rule of a RateLimit policy. Each proxy counts for itself.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct RateLimitRule {
-    /// Namespace and name of the policy, as answers name it: `NAMESPACE/NAME`.
-    pub policy: String,
-    /// Any of these callers. Empty: anybody, without a verified identity too.
-    pub from: Vec<PeerMatch>,
-    /// Any of these requests. Empty: all.
-    pub to: Vec<RequestMatch>,
-    /// Who shares a count.
-    pub each: RateLimitEach,
-    /// Requests.
-    pub requests: Option<Rate>,
-    /// New connections.
-    pub connections: Option<Rate>,
-    /// Bytes towards callers.
-    pub bandwidth: Option<Rate>,
-}
-
-/// Who shares a count.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub enum RateLimitEach {
-    /// All callers together.
-    #[default]
-    All,
-    /// Every verified identity has its own; those without one share one.
-    Caller,
-}
-
-/// So many in a time: on average `count` in every `per_ms`, and up to `burst` at once.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
-    /// Requests, connections or bytes; at least one.
-    pub count: u64,
-    /// Milliseconds; at least one.
-    pub per_ms: u64,
-    /// Requests, connections or bytes; at least one.
-    pub burst: u64,
-}
-
 /// How to call one service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outbound {
@@ -294,6 +260,12 @@ pub struct OutboundRule {
     pub timeouts: Timeouts,
     /// Another try.
     pub retry: Retry,
+    /// What requests suffer on purpose.
+    #[serde(default, skip_serializing_if = "Faults::is_none")]
+    pub faults: Faults,
+    /// Who gets copies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
 }
 
 /// Where a rule sends requests.

@@ -72,6 +72,10 @@ reasons! {
     Overloaded = "OVERLOADED", "a limit of the proxy was reached";
     /// A limit of a CircuitBreaker was reached.
     CircuitOpen = "CIRCUIT_OPEN", "a circuit breaker's limit was reached: too much of the service is in use already";
+    /// A copy of a request, which nobody waits for.
+    Mirrored = "MIRRORED", "a copy of a request; its answer was dropped";
+    /// A Fault policy did it.
+    FaultInjected = "FAULT_INJECTED", "a Fault policy delayed, slowed or failed it on purpose";
     /// A RateLimit policy's count is used up.
     RateLimited = "RATE_LIMITED", "a RateLimit policy allows no more at this moment";
     /// A TLS connection for one host, and a request for another.

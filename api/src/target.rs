@@ -24,6 +24,8 @@ pub enum TargetKind {
     ExternalService,
     /// A route, or with `sectionName` one rule of it.
     HTTPRoute,
+    /// A route, or with `sectionName` one rule of it.
+    GRPCRoute,
     /// A route.
     TCPRoute,
 }

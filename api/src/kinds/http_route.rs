@@ -170,6 +170,91 @@ pub enum HttpFilter {
         /// How.
         url_rewrite: Rewrite,
     },
+    /// Sends a copy to somebody else as well, whose answer is dropped.
+    RequestMirror {
+        /// To whom, and how many.
+        request_mirror: Mirror,
+    },
+}
+
+/// Copies of requests. Neither `percent` nor `fraction`: of all.
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mirror {
+    /// Who gets them.
+    pub backend_ref: MirrorRef,
+    /// Of how many requests in a hundred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u32>,
+    /// Of how many requests, finer than in a hundred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<Fraction>,
+}
+
+/// A part of requests.
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fraction {
+    /// So many.
+    pub numerator: u32,
+    /// Of so many. 100 unless set.
+    #[serde(default = "hundred")]
+    pub denominator: u32,
+}
+
+/// Who gets copies.
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MirrorRef {
+    /// API group. Accepted as written and not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// `Service`.
+    #[serde(default = "service")]
+    pub kind: TargetKind,
+    /// Its name.
+    pub name: Name,
+    /// Omitted: the route's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    /// Omitted: the port that was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Only this zone's endpoints. Weft's addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
+}
+
+impl Mirror {
+    /// The share as numerator and denominator.
+    pub fn share(&self) -> (u32, u32) {
+        match (self.percent, self.fraction) {
+            (_, Some(Fraction { numerator, denominator })) => (numerator, denominator),
+            (Some(percent), None) => (percent, 100),
+            (None, None) => (1, 1),
+        }
+    }
+
+    fn check(&self, at: &str) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        if self.backend_ref.kind != TargetKind::Service {
+            wrong.push((format!("{at}.backendRef.kind"), "must be Service".into()));
+        }
+        if self.percent.is_some_and(|percent| percent > 100) {
+            wrong.push((format!("{at}.percent"), "must be between 0 and 100".into()));
+        }
+        match self.fraction {
+            Some(_) if self.percent.is_some() => {
+                wrong.push((format!("{at}.fraction"), "stands beside `percent`; use one of them".into()));
+            }
+            Some(Fraction { numerator, denominator }) if denominator == 0 || numerator > denominator => {
+                let what = format!("must be between nothing and all, not {numerator} of {denominator}");
+                wrong.push((format!("{at}.fraction"), what));
+            }
+            _ => {}
+        }
+        wrong
+    }
 }
 
 /// Header changes: remove, then set, then add.
@@ -296,6 +381,10 @@ fn one() -> u32 {
     1
 }
 
+fn hundred() -> u32 {
+    100
+}
+
 /// What `check` says about backends; TCPRoute shares it.
 pub(super) fn check_backends(at: &str, backends: &[BackendRef]) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
@@ -308,6 +397,15 @@ pub(super) fn check_backends(at: &str, backends: &[BackendRef]) -> Vec<(String, 
         }
     }
     wrong
+}
+
+/// What `check` says about mirrors; GRPCRoute shares it.
+pub(super) fn check_mirrors(at: &str, filters: &[HttpFilter]) -> Vec<(String, String)> {
+    let mirrors = filters.iter().enumerate().filter_map(|(i, filter)| match filter {
+        HttpFilter::RequestMirror { request_mirror } => Some((i, request_mirror)),
+        _ => None,
+    });
+    mirrors.flat_map(|(i, mirror)| mirror.check(&format!("{at}.filters[{i}].requestMirror"))).collect()
 }
 
 /// What `check` says about parents; TCPRoute shares it.
@@ -350,6 +448,7 @@ rules:
         }
         for (i, rule) in self.rules.iter().enumerate() {
             wrong.extend(check_backends(&format!("rules[{i}]"), &rule.backend_refs));
+            wrong.extend(check_mirrors(&format!("rules[{i}]"), &rule.filters));
             for (j, m) in rule.matches.iter().enumerate() {
                 if m.path.as_ref().is_some_and(|path| !path.value.starts_with('/')) {
                     wrong.push((format!("rules[{i}].matches[{j}].path.value"), "must begin with `/`".into()));

@@ -2,6 +2,7 @@
 
 mod external_service;
 mod gateway;
+mod grpc_route;
 mod http_route;
 mod mesh;
 mod service;
@@ -14,9 +15,10 @@ pub use gateway::{
     AllowedRoutes, CertificateRef, Gateway, GatewayListener, ListenerProtocol, ListenerTls, RouteNamespaces,
     RoutesFrom, TlsMode,
 };
+pub use grpc_route::{GrpcMatch, GrpcRoute, GrpcRule, MethodMatch};
 pub use http_route::{
-    BackendRef, Header, HeaderMatch, HeaderModifier, HttpFilter, HttpMatch, HttpRoute, HttpRule, MatchType, ParentRef,
-    PathMatch, PathMatchType, PathModifier, QueryMatch, Redirect, Rewrite, RouteTimeouts,
+    BackendRef, Fraction, Header, HeaderMatch, HeaderModifier, HttpFilter, HttpMatch, HttpRoute, HttpRule, MatchType,
+    Mirror, MirrorRef, ParentRef, PathMatch, PathMatchType, PathModifier, QueryMatch, Redirect, Rewrite, RouteTimeouts,
 };
 pub use mesh::{DefaultAuthorization, Mesh, MutualTls};
 pub use service::{Protocol, Service, ServicePort};

@@ -10,6 +10,7 @@ const SHORT: &[(&str, &str)] = &[
     ("wl", "Workload"),
     ("xsvc", "ExternalService"),
     ("hr", "HTTPRoute"),
+    ("gr", "GRPCRoute"),
     ("tr", "TCPRoute"),
     ("authz", "Authorization"),
     ("lb", "LoadBalancing"),

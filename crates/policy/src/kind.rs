@@ -2,7 +2,7 @@
 
 use crate::check::check_spec;
 use crate::shape::{Rules, Traffic};
-use api::config::{AuthorizationRule, Balancing, Breaker, HealthCheck, RateLimitRule, Retry, Timeouts};
+use api::config::{AuthorizationRule, Balancing, Breaker, Faults, HealthCheck, RateLimitRule, Retry, Timeouts};
 use api::kinds::Spec;
 use api::name::ZoneName;
 use api::object::{Owner, Scope};
@@ -78,7 +78,7 @@ impl Grain {
         match self {
             Self::Service => &[Mesh, Namespace, Service, ExternalService],
             Self::Callee => &[Mesh, Namespace, Service],
-            Self::Rule => &[Mesh, Namespace, Service, ExternalService, HTTPRoute, TCPRoute],
+            Self::Rule => &[Mesh, Namespace, Service, ExternalService, HTTPRoute, GRPCRoute, TCPRoute],
         }
     }
 }
@@ -97,6 +97,8 @@ pub struct Settings {
     pub breaker: Breaker,
     /// What the app of a called workload is asked by its own proxy.
     pub health: HealthCheck,
+    /// What calls suffer on purpose.
+    pub faults: Faults,
 }
 
 /// What lowering may know of the world: where the caller is, and which zones there are.

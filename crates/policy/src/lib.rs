@@ -16,7 +16,7 @@ pub use code::Code;
 pub use kind::{Around, Grain, Inbound, InboundRule, Kind, Lower, Outbound, Settings, ZoneAround};
 pub use shape::{Rules, To, Traffic};
 
-use api::kinds::{ExternalService, Gateway, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
+use api::kinds::{ExternalService, Gateway, GrpcRoute, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
 
 macro_rules! policies {
     ($($module:ident: $spec:ident is $lower:ident,)*) => {
@@ -30,6 +30,7 @@ macro_rules! policies {
             Kind::resource::<ExternalService>(),
             Kind::resource::<Gateway>(),
             Kind::resource::<HttpRoute>(),
+            Kind::resource::<GrpcRoute>(),
             Kind::resource::<TcpRoute>(),
             $(Kind::$lower::<$module::$spec>(),)*
         ];
@@ -42,6 +43,7 @@ policies! {
     load_balancing: LoadBalancing is outbound,
     circuit_breaker: CircuitBreaker is outbound,
     health_check: HealthCheck is outbound,
+    fault: Fault is outbound,
     authorization: Authorization is inbound,
     rate_limit: RateLimit is inbound,
 }

@@ -115,7 +115,7 @@ fn check_target(at: &str, target: &TargetRef, allowed: &[TargetKind]) -> Vec<(St
     if !labels.is_empty() && *kind != Workload {
         say("labels", "only a Workload is chosen by labels".into());
     }
-    if section_name.is_some() && !matches!(kind, Service | HTTPRoute) {
+    if section_name.is_some() && !matches!(kind, Service | HTTPRoute | GRPCRoute) {
         say("sectionName", format!("a {kind:?} has no sections"));
     }
     wrong

@@ -196,8 +196,8 @@ fn around(ask: &Value) -> Around {
 }
 
 fn shown(settings: &Settings) -> Value {
-    let Settings { timeouts, retry, balancing, breaker, health } = settings;
-    json!({"timeouts": timeouts, "retry": retry, "balancing": balancing, "breaker": breaker, "health": health})
+    let Settings { timeouts, retry, balancing, breaker, health, faults } = settings;
+    json!({"timeouts": timeouts, "retry": retry, "balancing": balancing, "breaker": breaker, "health": health, "faults": faults})
 }
 
 fn difference(without: &Value, with: &Value) -> Value {

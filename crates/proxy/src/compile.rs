@@ -4,14 +4,15 @@
 //! balanced over keeps its `Arc`, so that balancers of untouched services notice nothing.
 
 use crate::edge::ingress::table::Listener;
+use crate::filter::fault::Fault;
 use crate::filter::rate_limit::RateLimits;
 use crate::http::filter::Filters;
 use crate::http::matching::Match;
 use crate::outbound::hashing::Hashing;
 use crate::outbound::origination::Origination;
 use api::config::{
-    Backend, Balancing, Breaker, DNS_SUFFIX, Endpoints, EndpointsPlace, External, GatewayConfig, Inbound, Outbound,
-    OutboundPort, OutboundRule, Retry, ServiceRef, Timeouts, Trust, ZoneInfo, item,
+    Backend, Balancing, Breaker, DNS_SUFFIX, Endpoints, EndpointsPlace, External, GatewayConfig, Inbound, Mirror,
+    Outbound, OutboundPort, OutboundRule, Retry, ServiceRef, Timeouts, Trust, ZoneInfo, item,
 };
 use api::kinds::{Protocol, ZoneState};
 use api::{TrustDomain, ZoneName};
@@ -86,6 +87,10 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Other tries.
     pub retry: Retry,
+    /// What requests suffer on purpose.
+    pub fault: Option<Fault>,
+    /// Who gets copies.
+    pub mirrors: Vec<Mirror>,
 }
 
 /// What one service is balanced over.
@@ -225,7 +230,7 @@ pub(crate) fn service(config: Outbound) -> Result<Service, String> {
 }
 
 fn rule(given: &OutboundRule) -> Result<Arc<Rule>, String> {
-    let OutboundRule { name, matches, filters, backends, timeouts, retry } = given;
+    let OutboundRule { name, matches, filters, backends, timeouts, retry, faults, mirrors } = given;
     let at = |error: String| format!("rule {name}: {error}");
     Ok(Arc::new(Rule {
         name: name.clone(),
@@ -234,6 +239,8 @@ fn rule(given: &OutboundRule) -> Result<Arc<Rule>, String> {
         backends: backends.clone(),
         timeouts: *timeouts,
         retry: retry.clone(),
+        fault: Fault::compile(faults).map_err(at)?,
+        mirrors: mirrors.clone(),
     }))
 }
 

@@ -8,6 +8,9 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use std::time::Duration;
 
+/// gRPC's INTERNAL, which HTTP's 400 is mapped to (gRPC's table of HTTP statuses).
+const GRPC_INTERNAL: u8 = 13;
+
 /// Ends a request with an answer of our own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
@@ -19,14 +22,23 @@ pub struct Failure {
     pub policy: Option<String>,
     /// After which time it is worth asking again.
     pub retry_after: Option<Duration>,
-    /// Where the reason's usual status would say less.
-    pub told: Option<StatusCode>,
+    /// Statuses that are not those of the reason.
+    pub instead: Option<Instead>,
+}
+
+/// Statuses of an answer, whatever its reason.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Instead {
+    /// HTTP.
+    pub status: StatusCode,
+    /// gRPC.
+    pub grpc: u8,
 }
 
 impl Failure {
     /// With words of its own.
     pub fn new(reason: RouteReason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into(), policy: None, retry_after: None, told: None }
+        Self { reason, text: text.into(), policy: None, retry_after: None, instead: None }
     }
 
     /// Refused by a policy, or by the mesh's default.
@@ -40,13 +52,14 @@ impl Failure {
 
     /// Refused before anybody looked whom it was for.
     pub fn refused(bad: Bad) -> Self {
-        Self { told: Some(bad.status()), ..Self::new(RouteReason::BadRequest, bad.to_string()) }
+        let instead = Some(Instead { status: bad.status(), grpc: GRPC_INTERNAL });
+        Self { instead, ..Self::new(RouteReason::BadRequest, bad.to_string()) }
     }
 
     /// HTTP status of the answer.
     pub fn status(&self) -> StatusCode {
-        if let Some(told) = self.told {
-            return told;
+        if let Some(instead) = self.instead {
+            return instead.status;
         }
         match self.reason {
             RouteReason::NoRoute => StatusCode::NOT_FOUND,
@@ -88,7 +101,11 @@ impl Failure {
         }
         if grpc {
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            fields.insert("grpc-status", HeaderValue::from_static(self.grpc_status()));
+            let status = HeaderValue::from_static(self.grpc_status());
+            fields.insert(
+                "grpc-status",
+                self.instead.map_or(status, |instead| HeaderValue::from(u16::from(instead.grpc))),
+            );
             fields.insert("grpc-message", headers::value(&format!("{}: {}", self.reason, self.text)));
         } else {
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

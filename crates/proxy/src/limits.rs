@@ -81,6 +81,12 @@ pub const GATHER_BYTES: usize = 64 * 1024;
 pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
 /// Buffer of a relayed byte stream, held only while bytes flow (measured: -27 % CPU per GB against 8 KiB).
 pub const RELAY_BYTES: usize = 64 * 1024;
+/// Copies of requests that one worker has under way; further ones are dropped (as many as streams at Envoy's edge).
+pub const MIRRORS_MAX: usize = 100;
+/// From the request to the end of the copy's answer (Envoy's route default).
+pub const MIRROR_TIME: Duration = Duration::from_secs(15);
+/// Bytes of an answer to a copy that are read before it is cut off.
+pub const MIRROR_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Callers that have a rate limit of their own, for each rule that gives them one; 16 KiB. Further ones share one.
 pub const LIMITED_CALLERS_MAX: usize = 1_024;
 /// Places of that table looked at for one caller (open addressing; 8 fill it to more than 95 %).

@@ -25,6 +25,8 @@ pub enum Direction {
     Outbound,
     /// To the app.
     Inbound,
+    /// From the app, as a copy that it knows nothing of.
+    Mirror,
 }
 
 impl Direction {
@@ -33,6 +35,7 @@ impl Direction {
         match self {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
+            Self::Mirror => "mirror",
         }
     }
 }

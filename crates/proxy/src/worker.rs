@@ -2,6 +2,7 @@
 
 use crate::compile::{Running, Service};
 use crate::inbound::app::AppLinks;
+use crate::limits::MIRRORS_MAX;
 use crate::outbound::callee::Callee;
 use crate::outbound::outside::Outside;
 use crate::pool::transport::Transport;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::SetOnce;
+use tokio::sync::{Semaphore, SetOnce};
 use tokio::time::sleep;
 
 /// Ramps, ends of ejections and warm connections are looked after this often, where a service is called at all.
@@ -34,6 +35,8 @@ pub struct Worker {
     pub transport: Transport,
     /// Number of the workload that calls, the same in every process: its subsets, and what `source` keeps together.
     pub caller: u64,
+    /// Places for copies of requests under way.
+    pub mirrors: Arc<Semaphore>,
     callees: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Callee>>>>,
     outsides: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Outside>>>>,
     random: AtomicU64,
@@ -54,6 +57,7 @@ impl Worker {
             runtime,
             transport,
             caller,
+            mirrors: Arc::new(Semaphore::new(MIRRORS_MAX)),
             callees: Mutex::default(),
             outsides: Mutex::default(),
             random: AtomicU64::new(seed),

@@ -1,10 +1,14 @@
-//! What policies do to traffic, as the two apps at its ends see it: rate limits.
+//! What policies do to traffic, as the two apps at its ends see it: rate limits and faults.
 
 #![allow(clippy::unwrap_used)]
 
 mod stage;
 
-use api::config::{Inbound, OutboundRule, Rate, RateLimitEach, RateLimitRule, item};
+use api::Share;
+use api::config::{
+    AbortFault, DelayFault, Faults, HeaderFault, Inbound, OutboundRule, Rate, RateLimitEach, RateLimitRule, SlowFault,
+    item,
+};
 use api::kinds::Protocol;
 use http::Request;
 use http_body_util::Full;
@@ -248,4 +252,146 @@ async fn bytes_towards_a_caller_take_as_long_as_their_bandwidth_wants() {
     assert_eq!(got, sent);
     let took = began.elapsed();
     assert!((Duration::from_millis(600)..Duration::from_secs(3)).contains(&took), "{took:?}");
+}
+
+fn faulty(faults: Faults) -> OutboundRule {
+    OutboundRule { faults, ..rule_to("cart") }
+}
+
+fn abort(status: Option<u16>, grpc_status: Option<u8>, share: Share) -> Option<AbortFault> {
+    Some(AbortFault { status, grpc_status, share })
+}
+
+#[tokio::test]
+async fn an_aborted_request_is_answered_as_the_policy_says_and_reaches_nobody() {
+    let scene = Scene::new(App::http("cart-1").await, Protocol::Http).await;
+    let faults = Faults { abort: abort(Some(503), Some(10), Share::ALL), ..Faults::default() };
+    scene.route(&scene.web, "web", faulty(faults));
+    let mut client = Client::to(scene.web.outbound).await;
+    for _ in 0..10 {
+        let answer = client.get(CART, "/").await;
+        assert_eq!((answer.status(), answer.header("weft-reason")), (503, "FAULT_INJECTED"), "{}", answer.text);
+    }
+    let request = Request::post("/shop.Cart/Get").header("host", CART).header("content-type", "application/grpc");
+    let answer = client.send(request.body(Full::default()).unwrap()).await;
+    assert_eq!((answer.status(), answer.header("grpc-status")), (200, "10"));
+    assert_eq!(scene.served(), 0, "and it was not tried again");
+    assert!(scene.web.state.ejected().is_empty(), "nothing counts against the endpoint");
+    // And there is nothing to recover from.
+    scene.route(&scene.web, "web", rule_to("cart"));
+    assert_eq!(client.get(CART, "/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_share_of_requests_is_hit_and_the_others_are_not() {
+    let scene = Scene::new(App::http("cart-1").await, Protocol::Http).await;
+    let share = Share::percent(30);
+    scene.route(&scene.web, "web", faulty(Faults { abort: abort(Some(500), None, share), ..Faults::default() }));
+    let mut client = Client::to(scene.web.outbound).await;
+    let mut aborted = 0;
+    for _ in 0..1_000 {
+        match client.get(CART, "/").await.status() {
+            500 => aborted += 1,
+            200 => {}
+            other => panic!("{other}"),
+        }
+    }
+    // 30 % of 1,000, within five standard deviations of a fair coin of that weight.
+    assert!((228..=372).contains(&aborted), "{aborted} of 1000");
+    assert_eq!(scene.served(), 1_000 - aborted);
+}
+
+#[tokio::test]
+async fn only_requests_with_the_header_suffer() {
+    let scene = Scene::new(App::http("cart-1").await, Protocol::Http).await;
+    let when = Some(HeaderFault { header: "X-Fault".into(), value: "yes".into() });
+    scene.route(
+        &scene.web,
+        "web",
+        faulty(Faults { abort: abort(Some(500), None, Share::ALL), when, ..Faults::default() }),
+    );
+    let mut client = Client::to(scene.web.outbound).await;
+    for (value, status) in [("yes", 500), ("no", 200), ("YES", 200)] {
+        let request = Request::get("/").header("host", CART).header("x-fault", value).body(Full::default()).unwrap();
+        assert_eq!(client.send(request).await.status(), status, "{value}");
+    }
+    assert_eq!(client.get(CART, "/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_delay_is_waited_for_and_counts_towards_the_timeout() {
+    let scene = Scene::new(App::http("cart-1").await, Protocol::Http).await;
+    let delay = Some(DelayFault { us: 300_000, share: Share::ALL });
+    scene.route(&scene.web, "web", faulty(Faults { delay, ..Faults::default() }));
+    let mut client = Client::to(scene.web.outbound).await;
+    let began = Instant::now();
+    let answer = client.get(CART, "/").await;
+    assert_eq!((answer.status(), answer.header("weft-reason")), (200, "FAULT_INJECTED"));
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    let mut late = faulty(Faults { delay, ..Faults::default() });
+    late.timeouts.request_ms = Some(100);
+    scene.route(&scene.web, "web", late);
+    let began = Instant::now();
+    let answer = client.get(CART, "/").await;
+    assert_eq!((answer.status(), answer.header("weft-reason")), (504, "REQUEST_TIMEOUT"));
+    assert!(
+        (Duration::from_millis(100)..Duration::from_millis(290)).contains(&began.elapsed()),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(scene.served(), 1, "the second one was never sent");
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_whole() {
+    let scene = Scene::new(App::http("cart-1").await, Protocol::Http).await;
+    let rate = bytes_a_second(256 * 1024).unwrap();
+    scene.route(
+        &scene.web,
+        "web",
+        faulty(Faults { bandwidth: Some(SlowFault { rate, share: Share::ALL }), ..Faults::default() }),
+    );
+    let body = "x".repeat(192 * 1024);
+    let began = Instant::now();
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (outbound, body) = (scene.web.outbound, body.clone());
+        callers.spawn(async move {
+            let mut client = Client::to(outbound).await;
+            let request = Request::post("/").header("host", CART).body(Full::from(body.clone())).unwrap();
+            let answer = client.send(request).await;
+            assert!(answer.text.ends_with(&body), "nothing is lost");
+            assert_eq!(answer.header("weft-reason"), "FAULT_INJECTED");
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done.unwrap();
+    }
+    // 192 KiB less a tenth of a second's, at 256 KiB/s: 0.65 s, and each answer has its own pace.
+    let took = began.elapsed();
+    assert!((Duration::from_millis(600)..Duration::from_millis(1_900)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn connections_of_bytes_are_closed_and_delayed_too() {
+    let scene = Scene::new(App::echo().await, Protocol::Tcp).await;
+    let delay = Some(DelayFault { us: 200_000, share: Share::ALL });
+    for (faults, open) in [
+        (Faults { delay, ..Faults::default() }, true),
+        (Faults { abort: abort(Some(503), None, Share::ALL), ..Faults::default() }, false),
+        (Faults { abort: abort(None, Some(14), Share::ALL), ..Faults::default() }, true),
+    ] {
+        let delayed = faults.delay.is_some();
+        scene.route(&scene.web, "web", faulty(faults));
+        let began = Instant::now();
+        let mut client = scene.bytes().await;
+        let mut back = [0; 2];
+        let answered = async {
+            client.write_all(b"hi").await?;
+            client.read_exact(&mut back).await
+        };
+        let answered = tokio::time::timeout(SOON, answered).await.expect("answered or closed");
+        assert_eq!(answered.is_ok(), open, "{answered:?}");
+        assert!(!delayed || began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    }
 }

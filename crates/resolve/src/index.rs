@@ -289,6 +289,8 @@ impl What {
             (TargetKind::Service | TargetKind::ExternalService, _) => Self::Service(namespace, name(target)?),
             (TargetKind::HTTPRoute, Some(rule)) => Self::Rule("HTTPRoute", namespace, name(target)?, rule),
             (TargetKind::HTTPRoute, None) => Self::Route("HTTPRoute", namespace, name(target)?),
+            (TargetKind::GRPCRoute, Some(rule)) => Self::Rule("GRPCRoute", namespace, name(target)?, rule),
+            (TargetKind::GRPCRoute, None) => Self::Route("GRPCRoute", namespace, name(target)?),
             (TargetKind::TCPRoute, _) => Self::Route("TCPRoute", namespace, name(target)?),
             (other, _) => return Err(format!("to[].targetRef cannot be {other:?}")),
         })
@@ -303,6 +305,14 @@ impl What {
             | Self::Port(namespace, ..)
             | Self::Route(_, namespace, _)
             | Self::Rule(_, namespace, ..) => Some(namespace),
+        }
+    }
+
+    /// The kind of route it is about.
+    pub(crate) fn route_kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Route(kind, ..) | Self::Rule(kind, ..) => Some(kind),
+            Self::Mesh | Self::Namespace(_) | Self::Service(..) | Self::Port(..) => None,
         }
     }
 

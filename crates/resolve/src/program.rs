@@ -149,7 +149,7 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
     let Call { service, external, .. } = call;
     let item = item::outbound(service);
     let whole = call.merge(Grain::Service, call.about(None, None), None);
-    let Settings { balancing, mut breaker, timeouts: _, retry: _, health: _ } =
+    let Settings { balancing, mut breaker, timeouts: _, retry: _, health: _, faults: _ } =
         lower(Grain::Service, &whole, call.around);
     breaker.policies = whole.policies(CircuitBreaker::KIND);
     resolved.took_part(&item, &whole);
@@ -178,17 +178,17 @@ impl<'a> Call<'a> {
         resolved: &mut Resolved,
     ) -> OutboundRule {
         let merged = self.merge(Grain::Rule, self.about(Some((port, port_name)), Some(&draft)), Some(&draft));
-        let Settings { timeouts, retry, balancing: _, breaker: _, health: _ } =
+        let Settings { timeouts, retry, faults, balancing: _, breaker: _, health: _ } =
             lower(Grain::Rule, &merged, self.around);
         resolved.took_part(&format!("{item}#{port}/{}", draft.name), &merged);
         self.warn_of_dangling(&draft, resolved);
-        let Draft { name, matches, filters, backends, timeouts: _, from } = draft;
+        let Draft { name, matches, filters, mirrors, backends, timeouts: _, from } = draft;
         if let Some((route, _)) = from {
             resolved.policies.insert(route.clone());
             let origin = Origin { policy: route, covers: Vec::new() };
             resolved.origins.insert(format!("{item}#{port}/{name}"), origin);
         }
-        OutboundRule { name, matches, filters, backends, timeouts, retry }
+        OutboundRule { name, matches, filters, backends, timeouts, retry, faults, mirrors }
     }
 
     /// Everything a policy may name to be about this traffic.
@@ -201,7 +201,11 @@ impl<'a> Call<'a> {
             about.extend(names.map(|port| What::Port(namespace.clone(), name.clone(), port)));
         }
         if let Some((route, rule)) = draft.and_then(|draft| draft.from.as_ref()) {
-            let kind = if route.kind == "TCPRoute" { "TCPRoute" } else { "HTTPRoute" };
+            let kind = match route.kind.as_str() {
+                "TCPRoute" => "TCPRoute",
+                "GRPCRoute" => "GRPCRoute",
+                _ => "HTTPRoute",
+            };
             let namespace = route.namespace.clone().unwrap_or_default();
             about.push(What::Route(kind, namespace.clone(), route.name.clone()));
             let rule =
@@ -239,9 +243,10 @@ impl<'a> Call<'a> {
 
     fn warn_of_dangling(&self, draft: &Draft, resolved: &mut Resolved) {
         let Some((route, _)) = &draft.from else { return };
-        for backend in &draft.backends {
-            if !crate::reach::service_exists(self.snapshot, &backend.service) {
-                let ServiceRef { namespace, name, .. } = &backend.service;
+        let backends = draft.backends.iter().map(|backend| &backend.service);
+        for service in backends.chain(draft.mirrors.iter().map(|mirror| &mirror.service)) {
+            if !crate::reach::service_exists(self.snapshot, service) {
+                let ServiceRef { namespace, name, .. } = service;
                 let what = format!("backend {namespace}/{name} is no known service; its share fails until it exists");
                 resolved.warnings.insert((route.clone(), what));
             }

@@ -108,7 +108,9 @@ fn routes<'a>(
             Box::new(all.map(|(key, route)| (key, &route.parent_refs[..])))
         }
         _ => {
-            let all = snapshot.http_routes.iter().filter(move |(key, _)| of_mesh(key));
+            let kind = what.route_kind();
+            let all =
+                snapshot.http_routes.iter().filter(move |(key, _)| of_mesh(key) && Some(key.kind.as_str()) == kind);
             Box::new(all.map(|(key, route)| (key, &route.parent_refs[..])))
         }
     }

@@ -3,8 +3,10 @@
 use crate::class::ClassKey;
 use crate::index::{OPERATOR_NAMESPACE, What, Writer, writer};
 use crate::snapshot::Snapshot;
-use api::config::{Backend, ServiceRef};
-use api::kinds::{BackendRef, HttpFilter, HttpMatch, HttpRoute, ParentRef, PathMatchType, Protocol, RouteTimeouts};
+use api::config::{Backend, Mirror, ServiceRef};
+use api::kinds::{
+    BackendRef, HttpFilter, HttpMatch, HttpRoute, MirrorRef, ParentRef, PathMatchType, Protocol, RouteTimeouts,
+};
 use api::name::Name;
 use api::object::Key;
 use std::cmp::Reverse;
@@ -16,6 +18,7 @@ pub(crate) struct Draft {
     pub name: String,
     pub matches: Vec<HttpMatch>,
     pub filters: Vec<HttpFilter>,
+    pub mirrors: Vec<Mirror>,
     pub backends: Vec<Backend>,
     /// Of the rule itself.
     pub timeouts: RouteTimeouts,
@@ -51,6 +54,7 @@ pub(crate) fn rules(
                 name: rule_name(key, 0),
                 matches: Vec::new(),
                 filters: Vec::new(),
+                mirrors: Vec::new(),
                 backends: rule.backend_refs.iter().map(|backend| lower(backend, key, port)).collect(),
                 timeouts: RouteTimeouts::default(),
                 from: Some((key.clone(), rule.name.clone())),
@@ -64,6 +68,7 @@ pub(crate) fn rules(
         name: "default".into(),
         matches: Vec::new(),
         filters: Vec::new(),
+        mirrors: Vec::new(),
         backends: vec![itself()],
         timeouts: RouteTimeouts::default(),
         from: None,
@@ -115,7 +120,8 @@ pub(crate) fn http(routes: Vec<(&Key, &HttpRoute)>, port: u16) -> Vec<Draft> {
                 drafts.push(Draft {
                     name: rule_name(key, index),
                     matches: one.into_iter().cloned().collect(),
-                    filters: rule.filters.clone(),
+                    filters: rule.filters.iter().filter(|filter| !is_mirror(filter)).cloned().collect(),
+                    mirrors: rule.filters.iter().filter_map(|filter| mirror(filter, key, port)).collect(),
                     backends: rule.backend_refs.iter().map(|backend| lower(backend, key, port)).collect(),
                     timeouts: rule.timeouts.unwrap_or_default(),
                     from: Some((key.clone(), rule.name.clone())),
@@ -150,4 +156,18 @@ fn lower(backend: &BackendRef, route: &Key, called: u16) -> Backend {
         zone: zone.clone(),
         weight: *weight,
     }
+}
+
+/// Mirrors are no step on the way of the request itself, and an older proxy would not know them as one.
+fn is_mirror(filter: &HttpFilter) -> bool {
+    matches!(filter, HttpFilter::RequestMirror { .. })
+}
+
+fn mirror(filter: &HttpFilter, route: &Key, called: u16) -> Option<Mirror> {
+    let HttpFilter::RequestMirror { request_mirror } = filter else { return None };
+    let MirrorRef { group: _, kind: _, name, namespace, port, zone } = &request_mirror.backend_ref;
+    let namespace = namespace.clone().or_else(|| route.namespace.clone()).unwrap_or_default();
+    let service = ServiceRef { mesh: route.mesh.clone().unwrap_or_default(), namespace, name: name.clone() };
+    let (numerator, denominator) = request_mirror.share();
+    Some(Mirror { service, port: port.unwrap_or(called), zone: zone.clone(), numerator, denominator })
 }

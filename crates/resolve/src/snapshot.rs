@@ -3,7 +3,7 @@
 use crate::index::Policies;
 use crate::service::{Known, known};
 use api::config::{ServiceRef, Trust};
-use api::kinds::{ExternalService, Gateway, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
+use api::kinds::{ExternalService, Gateway, GrpcRoute, HttpRoute, Mesh, Service, TcpRoute, Workload, Zone};
 use api::name::{MeshName, Name, Namespace, SpiffeId, ZoneName};
 use api::object::{Key, Labels, Object};
 use api::report::{GatewayExport, ServiceExport};
@@ -233,6 +233,9 @@ impl Reading {
             }
             ("HTTPRoute", _) => {
                 http_routes.insert(key.clone(), read(object)?);
+            }
+            ("GRPCRoute", _) => {
+                http_routes.insert(key.clone(), read::<GrpcRoute>(object)?.as_http());
             }
             ("TCPRoute", _) => {
                 tcp_routes.insert(key.clone(), read(object)?);

@@ -15,6 +15,8 @@ fn outbound(rule: &str) -> Bytes {
         backends: Vec::new(),
         timeouts: Timeouts::default(),
         retry: Retry::default(),
+        faults: Default::default(),
+        mirrors: Vec::new(),
     };
     let ports = vec![OutboundPort { port: 80, protocol: Protocol::Http, rules: vec![rule] }];
     let hosts = vec!["cart.shop.mesh".into(), "Shop.Example".into()];

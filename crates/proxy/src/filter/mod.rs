@@ -2,5 +2,7 @@
 
 pub mod bucket;
 pub mod callers;
+pub mod fault;
+pub mod mirror;
 pub mod pace;
 pub mod rate_limit;

@@ -12,7 +12,11 @@
 //! | read, no more than the limit so far | all of it, trailers included | starts with what is kept, goes on with the rest |
 //! | read beyond the limit, or announced longer | nothing: what was kept is let go | never |
 //!
-//! Mirrors and upgrades would be further readers; an upgraded stream is no body and is never replayed.
+//! An upgraded stream is no body and is never replayed.
+//!
+//! Mirrors are further readers, of the kept part only: a [`Whole`] is handed out once the whole body was read by a try and
+//! kept, and shares its memory. So a mirror never makes a try wait, never sees half a request, and where nothing is kept
+//! any more, because the body is beyond the limit, it ends and the request goes on.
 
 use super::idle::Idle;
 use crate::filter::pace::{Pace, Paced};
@@ -23,9 +27,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use tokio::sync::oneshot;
 
 /// Any error a body may end with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -54,7 +61,21 @@ struct State<B> {
     try_now: u32,
     /// When something was last read; `None`: there is no body.
     moved: Option<Arc<Moved>>,
+    /// Who waits for the whole body.
+    copies: SmallVec<[oneshot::Sender<Result<Whole, TooLong>>; 1]>,
 }
+
+/// All of a body that was read and kept.
+#[derive(Clone, Debug, Default)]
+pub struct Whole {
+    chunks: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+/// A body that is not kept, as there is more of it than may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the body is longer than {REPLAY_BYTES_MAX} bytes")]
+pub struct TooLong;
 
 impl<B> Clone for Replay<B> {
     fn clone(&self) -> Self {
@@ -82,7 +103,19 @@ impl<B: Body<Data = Bytes>> Replay<B> {
             broken: false,
             try_now: 0,
             moved,
+            copies: SmallVec::new(),
         })))
+    }
+
+    /// The whole body, as soon as a try has read it. Ends without one when none ever does.
+    pub fn copy(&self) -> oneshot::Receiver<Result<Whole, TooLong>> {
+        let (copy, copied) = oneshot::channel();
+        let mut state = self.lock();
+        state.copies.push(copy);
+        if state.source.is_none() || !state.whole {
+            state.copied();
+        }
+        copied
     }
 
     /// Whether a further try would send the same body.
@@ -133,6 +166,8 @@ pub enum Outgoing<B = Incoming> {
         /// The kept trailers went out.
         trailers_sent: bool,
     },
+    /// All of a body, for a mirror.
+    Whole(Whole),
     /// Straight through; for inbound requests, which are never replayed.
     Once(B),
 }
@@ -147,6 +182,10 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(Whole { chunks, trailers }) => {
+                let frame = chunks.pop_front().map(Frame::data);
+                Poll::Ready(frame.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+            }
             Self::Once(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Replay { body, number, at, trailers_sent } => {
                 let mut state = body.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,6 +197,7 @@ where
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(Whole { chunks, trailers }) => chunks.is_empty() && trailers.is_none(),
             Self::Once(body) => body.is_end_stream(),
             Self::Replay { body, at, trailers_sent, .. } => {
                 let state = body.lock();
@@ -170,6 +210,9 @@ where
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(Whole { chunks, .. }) => {
+                SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
+            }
             Self::Once(body) => body.size_hint(),
             Self::Replay { body, at, .. } => {
                 let state = body.lock();
@@ -182,6 +225,16 @@ where
                 }
                 hint
             }
+        }
+    }
+}
+
+impl<B> State<B> {
+    /// Nothing more will be kept: those who wait hear of it. One that went away meanwhile does not matter.
+    fn copied(&mut self) {
+        for copy in std::mem::take(&mut self.copies) {
+            let all = || Whole { chunks: self.kept.iter().cloned().collect(), trailers: self.trailers.clone() };
+            let _ = copy.send(if self.whole { Ok(all()) } else { Err(TooLong) });
         }
     }
 }
@@ -209,12 +262,13 @@ where
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         };
         self.begun = true;
-        let frame = ready!(Pin::new(source).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut *source).poll_frame(cx));
         if let Some(moved) = &self.moved {
             moved.now();
         }
         let Some(frame) = frame else {
             self.source = None;
+            self.copied();
             return Poll::Ready(None);
         };
         let frame = match frame {
@@ -224,6 +278,7 @@ where
                 self.source = None;
                 self.whole = false;
                 self.broken = true;
+                self.copies.clear();
                 return Poll::Ready(Some(Err(error.into())));
             }
         };
@@ -232,9 +287,15 @@ where
             if self.whole && self.bytes <= self.bytes_max {
                 self.kept.push(data.clone());
                 *at += 1;
+                // Whoever knows the length asks for no frame after the last byte.
+                if source.is_end_stream() {
+                    self.source = None;
+                    self.copied();
+                }
             } else {
                 self.whole = false;
                 self.kept.clear();
+                self.copied();
                 *at = 0;
             }
         } else if let Some(trailers) = frame.trailers_ref() {
@@ -243,6 +304,7 @@ where
                 self.trailers = Some(trailers.clone());
                 *trailers_sent = true;
             }
+            self.copied();
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -284,6 +346,14 @@ impl<G> Answer<G> {
     /// Ends it when it stands still.
     pub fn watched(self, idle: Idle) -> Self {
         Self { idle: Some(idle), ..self }
+    }
+
+    /// The same at a limited pace.
+    pub fn at_pace(self, pace: Pace) -> Self {
+        match self.body {
+            AnswerBody::Upstream(body) => Self::paced(body, pace, self.until_end),
+            AnswerBody::Paced(_) | AnswerBody::Text(_) => self,
+        }
     }
 
     /// Of our own.
@@ -412,5 +482,38 @@ mod tests {
             assert!(replay.next_try().is_end_stream());
             assert!(replay.replayable());
         }
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_the_whole_body_and_no_try_waits_for_it() {
+        let replay = Replay::bounded(chunks(&["ab", "cd"], true), 4);
+        let mut copy = replay.copy();
+        let mut first = replay.next_try();
+        first.frame().await.unwrap().unwrap();
+        assert!(copy.try_recv().is_err(), "half a body is none");
+        assert_eq!(text(replay.next_try()).await, ("abcd".into(), true));
+        for copied in [copy.await, replay.copy().await] {
+            assert_eq!(text(Outgoing::Whole(copied.unwrap().unwrap())).await, ("abcd".into(), true));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_limit_ends_the_copy_and_not_the_request() {
+        let replay = Replay::bounded(chunks(&["abc", "def"], false), 5);
+        let copy = replay.copy();
+        assert_eq!(text(replay.next_try()).await, ("abcdef".into(), false));
+        assert_eq!(copy.await.unwrap().unwrap_err(), TooLong);
+        let announced = Replay::bounded(Full::new(Bytes::from_static(b"0123456789")), 5);
+        assert_eq!(announced.copy().await.unwrap().unwrap_err(), TooLong);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_reads_is_not_copied() {
+        let replay = Replay::new(chunks(&["ab"], false));
+        let copy = replay.copy();
+        drop(replay);
+        assert!(copy.await.is_err());
+        let empty = Replay::new(Full::new(Bytes::new()));
+        assert!(text(Outgoing::Whole(empty.copy().await.unwrap().unwrap())).await.0.is_empty());
     }
 }

@@ -54,6 +54,8 @@ impl Filters {
                 HttpFilter::RequestRedirect { request_redirect } => {
                     filters.redirect = Some(RedirectTo::compile(request_redirect)?);
                 }
+                // Lowered to `OutboundRule::mirrors`; nothing to do to the request itself.
+                HttpFilter::RequestMirror { .. } => {}
                 HttpFilter::UrlRewrite { url_rewrite: Rewrite { hostname, path } } => {
                     let host = match hostname {
                         None => None,
@@ -254,13 +256,22 @@ mod tests {
 
     #[test]
     fn a_redirect_keeps_what_it_does_not_name() {
-        let to_https =
-            filters(r#"{"type":"RequestRedirect","requestRedirect":{"scheme":"https","port":443,"statusCode":301}}"#);
-        let (status, location) = to_https.redirect(&request("/a?b=c"), None).unwrap();
-        assert_eq!((status.as_u16(), location.to_str().unwrap()), (301, "https://cart.shop.mesh/a?b=c"));
-        let elsewhere = filters(r#"{"type":"RequestRedirect","requestRedirect":{"hostname":"other"}}"#);
-        let (status, location) = elsewhere.redirect(&request("/a"), None).unwrap();
-        assert_eq!((status.as_u16(), location.to_str().unwrap()), (302, "http://other/a"));
+        for (redirect, status, location) in [
+            (r#"{"scheme":"https","port":443,"statusCode":301}"#, 301, "https://cart.shop.mesh/a?b=c"),
+            (r#"{"scheme":"https"}"#, 302, "https://cart.shop.mesh/a?b=c"),
+            (r#"{"scheme":"https","port":8443,"statusCode":308}"#, 308, "https://cart.shop.mesh:8443/a?b=c"),
+            (r#"{"hostname":"other"}"#, 302, "http://other/a?b=c"),
+            (r#"{"hostname":"other","port":80}"#, 302, "http://other/a?b=c"),
+            (
+                r#"{"path":{"type":"ReplaceFullPath","replaceFullPath":"/z"},"statusCode":303}"#,
+                303,
+                "http://cart.shop.mesh:8080/z?b=c",
+            ),
+        ] {
+            let filters = filters(&format!(r#"{{"type":"RequestRedirect","requestRedirect":{redirect}}}"#));
+            let (code, to) = filters.redirect(&request("/a?b=c"), None).unwrap();
+            assert_eq!((code.as_u16(), to.to_str().unwrap()), (status, location), "{redirect}");
+        }
     }
 
     #[test]

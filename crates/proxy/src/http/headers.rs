@@ -19,6 +19,8 @@ pub const PEER: HeaderName = HeaderName::from_static("weft-peer");
 pub const POLICY: HeaderName = HeaderName::from_static("weft-policy");
 /// What is left of the request's time, in milliseconds.
 pub const DEADLINE: HeaderName = HeaderName::from_static("weft-deadline-ms");
+/// On copies of requests: the rule that made them, `NAMESPACE/ROUTE#INDEX`. Apps see it, too.
+pub const MIRROR: HeaderName = HeaderName::from_static("weft-mirror");
 /// Every header of ours begins so; nobody outside may set one.
 const OURS: &str = "weft-";
 

@@ -31,12 +31,14 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
     let (method, path, grpc) = (parts.method.clone(), parts.uri.path().to_owned(), is_grpc(&parts.headers));
+    // Proxies take the mark away from what apps send, so only a proxy can have set it.
+    let mirrored = caller.id.is_some() && parts.headers.contains_key(headers::MIRROR);
     let inbound = running.inbound.as_ref();
     let served = match inbound {
         Some(inbound) => admit(worker, caller, &running, inbound, parts, body).await,
         None => Err(Failure::new(RouteReason::NoRoute, "this proxy has no configuration yet")),
     };
-    let mut reason = RouteReason::Local;
+    let mut reason = if mirrored { RouteReason::Mirrored } else { RouteReason::Local };
     let mut response = served.unwrap_or_else(|failure| {
         reason = failure.reason;
         failure.answer(grpc)
@@ -87,9 +89,15 @@ async fn admit(
         }
     }
     let limits = running.rate_limits.about(caller.id.as_ref(), asked);
-    rate_limit::admit(&limits, What::Request, caller.id.as_ref(), worker.now_us())?;
+    if !limits.is_empty() {
+        rate_limit::admit(&limits, What::Request, caller.id.as_ref(), worker.now_us())?;
+    }
+    let mirror = parts.headers.remove(headers::MIRROR).filter(|_| caller.id.is_some());
     headers::strip_ours(&mut parts.headers);
     headers::strip_hop(&mut parts.headers);
+    if let Some(mirror) = mirror {
+        parts.headers.insert(headers::MIRROR, mirror);
+    }
     if let Some(id) = &caller.header {
         parts.headers.insert(headers::PEER, id.clone());
     }

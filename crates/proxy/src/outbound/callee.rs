@@ -464,7 +464,7 @@ impl Lease {
         self.outcome = self.answered(504);
     }
 
-    /// The try failed because of the caller: the endpoint is not to blame.
+    /// How it went says nothing about the endpoint: the caller is to blame, or it was a copy.
     pub fn blameless(&mut self) {
         self.outcome = Outcome::Cancelled;
     }

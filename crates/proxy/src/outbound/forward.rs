@@ -5,6 +5,7 @@ use super::hashing::Key;
 use super::http::{Hold, Notes};
 use crate::compile::{Rule, Running, Service, split};
 use crate::error::Failure;
+use crate::filter::mirror;
 use crate::http::body::{Answer, Replay};
 use crate::http::idle::{self, Idle, Over};
 use crate::http::retry::{Ended, Tries, safe};
@@ -74,6 +75,10 @@ pub async fn forward(
     let key = this.running.hashing.get(&backend.service).map(|hashing| hashing.of_request(worker, &parts));
     let key = key.unwrap_or_default();
     let replay = Replay::new(body);
+    if !rule.mirrors.is_empty() && asked.is_none() {
+        let connect = Duration::from_millis(rule.timeouts.connect_ms);
+        mirror::begin(worker, &rule.name, &rule.mirrors, connect, &parts, &replay);
+    }
     let deadline = this.started + this.limit.unwrap_or(NO_LIMIT);
     let mut tries = Tries::default();
     let mut tried: SmallVec<[CandidateId; 4]> = SmallVec::new();

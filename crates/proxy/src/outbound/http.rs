@@ -6,6 +6,7 @@ use super::forward::{Forward, forward};
 use crate::compile::{Port, Running, Service};
 use crate::edge::ingress::serve::At;
 use crate::error::{Failure, is_grpc};
+use crate::filter::fault::Injected;
 use crate::http::body::{Answer, UntilEnd};
 use crate::http::{deadline, filter, headers};
 use crate::pool::server::Seat;
@@ -15,7 +16,7 @@ use crate::worker::Worker;
 use api::config::ServiceRef;
 use api::{RouteReason, ZoneName};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -137,6 +138,13 @@ async fn route(
         response.headers_mut().insert(http::header::LOCATION, location);
         return Ok(response);
     }
+    let injected = match &rule.fault {
+        Some(fault) => {
+            let limit = rule.timeouts.request_ms.map(|ms| started + Duration::from_millis(ms));
+            fault.request(worker, &parts.headers, is_grpc(&parts.headers), limit).await?
+        }
+        None => Injected::default(),
+    };
     let authority = filter::authority(&parts);
     let asked = deadline::asked(&parts.headers);
     headers::strip_ours(&mut parts.headers);
@@ -152,6 +160,18 @@ async fn route(
         None => forward(&forwarded, parts, body, notes).await?,
     };
     rule.filters.on_response(response.headers_mut());
+    if injected.is_anything() {
+        // A refusal keeps its own reason.
+        let reason = HeaderValue::from_static(RouteReason::FaultInjected.as_str());
+        if response.status().is_success() {
+            notes.reason = Some(RouteReason::FaultInjected);
+            response.headers_mut().insert(headers::REASON, reason);
+        }
+        return Ok(match injected.pace {
+            Some(pace) => response.map(|answer| answer.at_pace(pace)),
+            None => response,
+        });
+    }
     Ok(response)
 }
 

@@ -4,6 +4,8 @@ use super::breaker::Taken;
 use super::callee::{identities, name};
 use crate::compile::split;
 use crate::error::ConnectError;
+use crate::filter::fault::Injected;
+use crate::filter::pace::Slowed;
 use crate::limits::UNSENT_TRIES_MAX;
 use crate::pool::transport::Carries;
 use crate::record::{Direction, Record};
@@ -56,6 +58,13 @@ pub async fn serve(worker: &Arc<Worker>, named: &Named, port: u16, app: TcpStrea
     let running = worker.running().clone();
     let Some(service) = running.services.get(&named.service) else { return };
     let Some(rule) = service.ports.get(&port).and_then(|port| port.rules.first()) else { return };
+    let injected = match &rule.fault {
+        Some(fault) => match fault.connection(worker).await {
+            Ok(injected) => injected,
+            Err(failure) => return aborted(worker, named, failure.reason, started.elapsed()),
+        },
+        None => Injected::default(),
+    };
     if service.config.external.is_some() {
         let limit = Duration::from_millis(rule.timeouts.connect_ms);
         let relayed = super::external::relay(worker, service, port, app, limit).await;
@@ -93,7 +102,11 @@ pub async fn serve(worker: &Arc<Worker>, named: &Named, port: u16, app: TcpStrea
         Ok(Standing { io, zone, peer, reason, told }) => {
             let latency = started.elapsed();
             let idle = Duration::from_millis(rule.timeouts.idle_ms);
-            if let Err(error) = copy::both(app, io, idle).await {
+            let copied = match injected.pace {
+                None => copy::both(app, io, idle).await,
+                pace => copy::both(Slowed::new(app, pace), io, idle).await,
+            };
+            if let Err(error) = copied {
                 tracing::debug!(service = %named.service, %error, "connection of bytes ended");
             }
             drop(told);
@@ -111,6 +124,22 @@ pub async fn serve(worker: &Arc<Worker>, named: &Named, port: u16, app: TcpStrea
         path: "-",
         tries,
         peer: &peer,
+    });
+}
+
+/// Nothing was asked for, so nothing else is known of it.
+fn aborted(worker: &Worker, named: &Named, reason: RouteReason, latency: Duration) {
+    worker.cells.add(&Record {
+        direction: Direction::Outbound,
+        service: Some(&named.service),
+        code: 503,
+        zone: None,
+        reason,
+        latency,
+        method: "-",
+        path: "-",
+        tries: 0,
+        peer: "",
     });
 }
 

@@ -303,6 +303,8 @@ pub fn rule_to(name: &str) -> OutboundRule {
         backends: vec![Backend { service: service(name), port: 80, zone: None, weight: 1 }],
         timeouts: Timeouts::default(),
         retry: Retry::default(),
+        faults: Default::default(),
+        mirrors: Vec::new(),
     }
 }
 
