@@ -43,7 +43,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 struct Superseded;
 
 /// The body of one request, for all its tries.
-pub struct Replay<B = Incoming>(Arc<Mutex<State<B>>>);
+pub struct Replay<B = Incoming>(Option<Arc<Mutex<State<B>>>>);
 
 struct State<B> {
     source: Option<B>,
@@ -90,10 +90,12 @@ impl<B: Body<Data = Bytes>> Replay<B> {
     }
 
     fn bounded(source: B, bytes_max: usize) -> Self {
+        if source.is_end_stream() {
+            return Self(None);
+        }
         let fits = source.size_hint().lower() <= bytes_max as u64;
-        let moved = (!source.is_end_stream()).then(|| Arc::new(Moved::new()));
-        Self(Arc::new(Mutex::new(State {
-            source: (!source.is_end_stream()).then_some(source),
+        Self(Some(Arc::new(Mutex::new(State {
+            source: Some(source),
             kept: Vec::new(),
             trailers: None,
             bytes: 0,
@@ -102,15 +104,20 @@ impl<B: Body<Data = Bytes>> Replay<B> {
             begun: false,
             broken: false,
             try_now: 0,
-            moved,
+            moved: Some(Arc::new(Moved::new())),
             copies: SmallVec::new(),
-        })))
+        }))))
     }
 
     /// The whole body, as soon as a try has read it. Ends without one when none ever does.
     pub fn copy(&self) -> oneshot::Receiver<Result<Whole, TooLong>> {
         let (copy, copied) = oneshot::channel();
-        let mut state = self.lock();
+        let Self(Some(state)) = self else {
+            // Nobody reads it: there is nothing to wait for.
+            let _ = copy.send(Ok(Whole::default()));
+            return copied;
+        };
+        let mut state = lock(state);
         state.copies.push(copy);
         if state.source.is_none() || !state.whole {
             state.copied();
@@ -120,35 +127,37 @@ impl<B: Body<Data = Bytes>> Replay<B> {
 
     /// Whether a further try would send the same body.
     pub fn replayable(&self) -> bool {
-        let state = self.lock();
+        let Self(Some(state)) = self else { return true };
+        let state = lock(state);
         state.whole || !state.begun
     }
 
     /// Whether a try failed because of who sends the body, and not because of who gets it.
     pub fn broken(&self) -> bool {
-        self.lock().broken
+        self.0.as_ref().is_some_and(|state| lock(state).broken)
     }
 
     /// When something of the body last moved; `None`: there is none.
     pub fn moved(&self) -> Option<Arc<Moved>> {
-        self.lock().moved.clone()
+        self.0.as_ref().and_then(|state| lock(state).moved.clone())
     }
 
     /// Whether the caller owes some of it still.
     pub fn owed(&self) -> bool {
-        self.lock().source.is_some()
+        self.0.as_ref().is_some_and(|state| lock(state).source.is_some())
     }
 
     /// The body for the next try; the one before it ends here.
     pub fn next_try(&self) -> Outgoing<B> {
-        let mut state = self.lock();
+        let Self(Some(body)) = self else { return Outgoing::Empty };
+        let mut state = lock(body);
         state.try_now += 1;
-        Outgoing::Replay { body: self.clone(), number: state.try_now, at: 0, trailers_sent: false }
+        Outgoing::Replay(Try { body: body.clone(), number: state.try_now, at: 0, trailers_sent: false })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State<B>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<B>(state: &Mutex<State<B>>) -> MutexGuard<'_, State<B>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one try sends.
@@ -156,20 +165,22 @@ pub enum Outgoing<B = Incoming> {
     /// Nothing.
     Empty,
     /// Read through the loop's copy.
-    Replay {
-        /// Of this request.
-        body: Replay<B>,
-        /// Which try.
-        number: u32,
-        /// Chunks of the kept ones already sent.
-        at: usize,
-        /// The kept trailers went out.
-        trailers_sent: bool,
-    },
+    Replay(Try<B>),
     /// All of a body, for a mirror.
     Whole(Whole),
     /// Straight through; for inbound requests, which are never replayed.
     Once(B),
+}
+
+/// One try's way through a body.
+pub struct Try<B> {
+    body: Arc<Mutex<State<B>>>,
+    /// Which try.
+    number: u32,
+    /// Chunks of the kept ones already sent.
+    at: usize,
+    /// The kept trailers went out.
+    trailers_sent: bool,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B>
@@ -187,10 +198,7 @@ where
                 Poll::Ready(frame.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
             Self::Once(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Replay { body, number, at, trailers_sent } => {
-                let mut state = body.0.lock().unwrap_or_else(PoisonError::into_inner);
-                state.poll(cx, *number, at, trailers_sent)
-            }
+            Self::Replay(Try { body, number, at, trailers_sent }) => lock(body).poll(cx, *number, at, trailers_sent),
         }
     }
 
@@ -199,8 +207,8 @@ where
             Self::Empty => true,
             Self::Whole(Whole { chunks, trailers }) => chunks.is_empty() && trailers.is_none(),
             Self::Once(body) => body.is_end_stream(),
-            Self::Replay { body, at, trailers_sent, .. } => {
-                let state = body.lock();
+            Self::Replay(Try { body, at, trailers_sent, .. }) => {
+                let state = lock(body);
                 let rest = state.source.as_ref().is_some_and(|source| !source.is_end_stream());
                 !rest && *at == state.kept.len() && (*trailers_sent || state.trailers.is_none())
             }
@@ -214,8 +222,8 @@ where
                 SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
             }
             Self::Once(body) => body.size_hint(),
-            Self::Replay { body, at, .. } => {
-                let state = body.lock();
+            Self::Replay(Try { body, at, .. }) => {
+                let state = lock(body);
                 let kept: u64 = state.kept[(*at).min(state.kept.len())..].iter().map(|chunk| chunk.len() as u64).sum();
                 let rest = state.source.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
                 let mut hint = SizeHint::new();

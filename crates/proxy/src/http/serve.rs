@@ -51,7 +51,8 @@ where
     let (io, told) = Gate::new(io, side);
     let service = service_fn(move |request: Request<Incoming>| {
         let tunnel = request.method() == Method::CONNECT;
-        let answer = told.begin().map_or_else(|| Ok(serve(request)), Err);
+        // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
+        let answer = told.begin().map_or_else(|| Ok(Box::pin(serve(request))), Err);
         answered(told.clone(), tunnel, answer)
     });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
@@ -105,7 +106,8 @@ where
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
     let service = service_fn(move |request| {
-        let answer = serve(request);
+        // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
+        let answer = Box::pin(serve(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = handle.drive(builder.serve_connection(TokioIo::new(io), service));
@@ -133,7 +135,7 @@ where
     let (io, told) = Gate::new(io, Side::Edge);
     let service = service_fn(move |request: Request<Incoming>| {
         let tunnel = request.method() == Method::CONNECT;
-        let answer = told.begin().map_or_else(|| Ok(serve(request)), Err);
+        let answer = told.begin().map_or_else(|| Ok(Box::pin(serve(request))), Err);
         answered(told.clone(), tunnel, answer)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

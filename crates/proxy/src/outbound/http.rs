@@ -16,6 +16,7 @@ use crate::worker::Worker;
 use api::config::ServiceRef;
 use api::{RouteReason, ZoneName};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
@@ -123,7 +124,8 @@ async fn route(
     if let Via::Listener(at) = via {
         at.receive(&mut parts)?;
     }
-    let Destination { service, port, zone } = destination(running, via, &parts)?;
+    let asked = filter::authority(&parts);
+    let Destination { service, port, zone } = destination(running, via, asked.as_ref())?;
     notes.service = Some(service.config.service.clone());
     let (rule, matched) = port
         .rule(&parts)
@@ -145,15 +147,17 @@ async fn route(
         }
         None => Injected::default(),
     };
-    let authority = filter::authority(&parts);
-    let asked = deadline::asked(&parts.headers);
+    let patience = deadline::asked(&parts.headers);
     headers::strip_ours(&mut parts.headers);
     rule.filters.on_request(&mut parts, matched);
-    let authority = match parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()) {
-        Some(host) => host.parse().ok().or(authority),
-        None => filter::authority(&parts).or(authority),
+    let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let authority = match (host, asked) {
+        // As it came, nearly always.
+        (Some(host), Some(asked)) if host == asked.as_str() => Some(asked),
+        (Some(host), asked) => host.parse().ok().or(asked),
+        (None, asked) => filter::authority(&parts).or(asked),
     };
-    let limit = rule.timeouts.request_ms.map(Duration::from_millis).into_iter().chain(asked).min();
+    let limit = rule.timeouts.request_ms.map(Duration::from_millis).into_iter().chain(patience).min();
     let forwarded = Forward { worker, running, service, rule, zone, authority, started, limit };
     let mut response = match &service.config.external {
         Some(_) => super::external::forward(&forwarded, port, parts, body, notes).await?,
@@ -176,20 +180,19 @@ async fn route(
 }
 
 /// Whom a request is for, by how it reached us and what it says.
-pub fn destination<'a>(running: &'a Running, via: &Via, parts: &Parts) -> Result<Destination<'a>, Failure> {
-    let asked = filter::authority(parts);
-    let by_host = asked.as_ref().and_then(|asked| running.by_host(asked.host()));
+pub fn destination<'a>(running: &'a Running, via: &Via, asked: Option<&Authority>) -> Result<Destination<'a>, Failure> {
+    let by_host = asked.and_then(|asked| running.by_host(asked.host()));
     let (service, zone, number) = match via {
         Via::Host => {
             let (service, zone) = by_host.ok_or_else(|| {
-                let host = asked.as_ref().map_or("nobody", |asked| asked.as_str());
+                let host = asked.map_or("nobody", |asked| asked.as_str());
                 let text =
                     format!("no service is called `{host}`; names are NAME.NAMESPACE.mesh, see `weft get services`");
                 Failure::new(RouteReason::NoRoute, text)
             })?;
-            (service, zone, asked.as_ref().and_then(http::uri::Authority::port_u16))
+            (service, zone, asked.and_then(Authority::port_u16))
         }
-        Via::Listener(at) => return at.destination(running, asked.as_ref()),
+        Via::Listener(at) => return at.destination(running, asked),
         Via::Service(named, number) => {
             let service = running
                 .services
