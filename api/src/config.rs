@@ -342,6 +342,9 @@ pub struct External {
     pub endpoints: Vec<(String, Option<u16>)>,
     /// TLS to add: the server name to expect, and PEM roots (`None`: the system's).
     pub tls: Option<(Option<String>, Option<String>)>,
+    /// Only on edge gateways: who may leave the mesh through them to it. `None`: nobody, but the gateway itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
 }
 
 /// Endpoints of one service in one zone, as seen from the zone of the proxy that gets this item.

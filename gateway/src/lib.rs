@@ -20,7 +20,7 @@ pub struct Options {
     /// Token for the first start; not read once a certificate is there.
     #[arg(long, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// From other zones (registered with --gateway).
+    /// From other zones (registered with --gateway), or from sidecars on the way out (registered with --edge).
     #[arg(long, default_value = "0.0.0.0:15443", value_name = "ADDR")]
     pub listen: SocketAddr,
     /// Address on which ports of Gateways are opened (registered with --edge).

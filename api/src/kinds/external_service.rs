@@ -14,9 +14,30 @@ pub struct ExternalService {
     pub ports: Vec<ServicePort>,
     /// Where it is, in order of preference.
     pub endpoints: Vec<ExternalEndpoint>,
-    /// TLS towards it. Omitted: none is added.
+    /// TLS towards it, added by the proxy that goes there. Omitted: none is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ExternalTls>,
+    /// Which proxy goes there. `Direct` unless set.
+    #[serde(default, skip_serializing_if = "Through::is_direct")]
+    pub through: Through,
+}
+
+/// Which proxy goes to a service outside.
+#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+pub enum Through {
+    /// The caller's own.
+    #[default]
+    Direct,
+    /// An edge gateway of the caller's zone, to which the caller goes over mutual TLS. Who may, Authorization for the
+    /// service says.
+    EdgeGateway,
+}
+
+impl Through {
+    /// Whether it is the default.
+    pub fn is_direct(&self) -> bool {
+        *self == Self::Direct
+    }
 }
 
 /// An address outside.

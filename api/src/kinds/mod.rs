@@ -10,7 +10,7 @@ mod tcp_route;
 mod workload;
 mod zone;
 
-pub use external_service::{ExternalEndpoint, ExternalService, ExternalTls};
+pub use external_service::{ExternalEndpoint, ExternalService, ExternalTls, Through};
 pub use gateway::{
     AllowedRoutes, CertificateRef, Gateway, GatewayListener, ListenerProtocol, ListenerTls, RouteNamespaces,
     RoutesFrom, TlsMode,

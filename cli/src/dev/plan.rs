@@ -198,6 +198,7 @@ fn edge_gateway(plan: &ZonePlan, number: u8, index: u32, folder: &Folder) -> Mem
     own.workload = Some(format!("default/default/{name}"));
     data_dir(&mut own);
     own.args.extend(["--token-file".into(), folder.token(&process_name).display().to_string()]);
+    listen(&mut own, "listen", at(address, GATEWAY));
     own.args.extend(["--ingress-address".into(), address.to_string()]);
     own.args.extend(["--certificates".into(), folder.path().join("certificates").display().to_string()]);
     listen(&mut own, "admin-listen", at(address, ADMIN));

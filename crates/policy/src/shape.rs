@@ -36,7 +36,7 @@ pub struct To<P> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "{P}Spec")]
 pub struct Rules<P> {
-    /// Who is called: Mesh, Zone, Namespace, Service or Workload. Omitted: the whole mesh.
+    /// Who is called: Mesh, Zone, Namespace, Service, Workload, or an ExternalService behind an edge gateway. Omitted: the whole mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetRef>,
     /// Each speaks for itself; the order does not matter.
@@ -68,7 +68,11 @@ impl<P: Inbound> Rules<P> {
         use TargetKind::*;
         let mut wrong = count("rules", self.rules.len());
         if let Some(target) = &self.target_ref {
-            wrong.extend(check_target("targetRef", target, &[Mesh, Zone, Namespace, Service, Workload]));
+            wrong.extend(check_target(
+                "targetRef",
+                target,
+                &[Mesh, Zone, Namespace, Service, ExternalService, Workload],
+            ));
             if target.section_name.is_some() {
                 wrong.push(("targetRef.sectionName".into(), "name ports in a rule's `to` instead".into()));
             }

@@ -35,7 +35,7 @@ pub struct Sidecar {
 /// Settings of a gateway. Which it is, its certificate says: registered as `EastWestGateway` or as `EdgeGateway`.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// East-west: from other zones.
+    /// East-west: from other zones. Edge: from sidecars, on the way out of the mesh.
     pub listen: SocketAddr,
     /// Edge: address on which ports of Gateways are opened.
     pub ingress: IpAddr,

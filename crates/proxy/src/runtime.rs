@@ -3,6 +3,7 @@
 use crate::config::{Config, Gateway, Mode, Role, Sidecar};
 use crate::control::{Applier, follower, link};
 use crate::dns;
+use crate::edge::egress;
 use crate::edge::gateway::{self, Edge};
 use crate::edge::ingress::{self, Ingress};
 use crate::edge::probe::{self, Probes, is_gateway};
@@ -87,8 +88,13 @@ pub enum Service {
         /// Shared by workers.
         edge: Arc<Edge>,
     },
-    /// At the edge of the mesh; its listeners come and go with Gateways.
-    Ingress(Arc<Ingress>),
+    /// At the edge of the mesh.
+    Edge {
+        /// Mutual TLS of sidecars whose calls leave here.
+        tls: Arc<ServerConfig>,
+        /// Listeners that come and go with Gateways.
+        ingress: Arc<Ingress>,
+    },
 }
 
 /// What a listener is for.
@@ -102,6 +108,8 @@ pub enum Purpose {
     InboundRedirected,
     /// From other zones.
     Edge,
+    /// From sidecars, on the way out of the mesh.
+    Leaving,
 }
 
 /// Sockets of one worker.
@@ -129,7 +137,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let probes = matches!(service, Service::Gateway { .. }).then(Arc::<Probes>::default);
     let edge = match &service {
         Service::Gateway { edge, .. } => Some(edge.clone()),
-        Service::Sidecar { .. } | Service::Ingress(_) => None,
+        Service::Sidecar { .. } | Service::Edge { .. } => None,
     };
     process.metrics.with(|registry| registry.register_collector(Box::new(Traffic::new(state.clone(), edge.clone()))));
     let admin_default = SocketAddr::from(([127, 0, 0, 1], 15_000));
@@ -142,7 +150,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let _workers_end_with_this = state.gone.clone().drop_guard();
     let workers = start_workers(&state, &service, first, config.workers.max(1))?;
 
-    if let Service::Ingress(ingress) = &service {
+    if let Service::Edge { ingress, .. } = &service {
         let (state, ingress) = (state.clone(), ingress.clone());
         process.tasks.spawn("listeners", ingress::listeners::keep(state.clone(), ingress.clone(), workers.clone()));
         process.tasks.spawn("certificates", async move { ingress.certificates.keep(&state).await });
@@ -228,8 +236,10 @@ fn prepare(role: &Role, state: &Arc<State>, data: &Path) -> Result<(Service, Soc
             };
             Ok((service, sockets, vips.map(|range| Vips::open(range, Some(data)))))
         }
-        Role::Gateway(Gateway { ingress, certificates, .. }) if state.own.id.as_workload().is_some() => {
-            Ok((Service::Ingress(Arc::new(Ingress::new(*ingress, certificates.clone()))), Vec::new(), None))
+        Role::Gateway(Gateway { listen, ingress, certificates }) if state.own.id.as_workload().is_some() => {
+            let sockets = vec![(Purpose::Leaving, bind(*listen, "listen")?)];
+            let ingress = Arc::new(Ingress::new(*ingress, certificates.clone()));
+            Ok((Service::Edge { tls: sidecar_tls(state), ingress }, sockets, None))
         }
         Role::Gateway(Gateway { listen, .. }) => {
             let sockets = vec![(Purpose::Edge, bind(*listen, "listen")?)];
@@ -356,6 +366,9 @@ async fn serve_listener(worker: Arc<Worker>, service: Service, purpose: Purpose,
                 gateway::serve(worker.clone(), edge.clone(), tls.clone(), stream, peer)
             })
             .await;
+        }
+        (Purpose::Leaving, Service::Edge { tls, .. }) => {
+            accept(listener, stop, connections, |stream, _| egress::serve(worker.clone(), tls.clone(), stream)).await;
         }
         (purpose, _) => tracing::error!(?purpose, "this proxy has no such listener"),
     }

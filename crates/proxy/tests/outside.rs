@@ -26,7 +26,7 @@ fn external(endpoints: &[u16], tls: Option<(Option<String>, Option<String>)>, pr
         ports: vec![OutboundPort { port: 80, protocol, rules: vec![rule] }],
         balancing: Balancing::default(),
         breaker: Default::default(),
-        external: Some(External { endpoints, tls }),
+        external: Some(External { endpoints, tls, authorization: None }),
     }
 }
 

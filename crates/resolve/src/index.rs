@@ -257,7 +257,7 @@ impl Who {
             TargetKind::Gateway => Self::Gateway,
             TargetKind::Zone => Self::Zone(text()?.parse().map_err(|error| format!("{error}"))?),
             TargetKind::Namespace => Self::Namespace(text()?.parse().map_err(|error| format!("{error}"))?),
-            TargetKind::Service => Self::Service(namespace, name(target)?),
+            TargetKind::Service | TargetKind::ExternalService => Self::Service(namespace, name(target)?),
             TargetKind::Workload => {
                 Self::Workload { namespace, name: target.name.clone(), labels: target.labels.clone() }
             }

@@ -6,6 +6,7 @@
 //! and never makes a class resolve again.
 
 mod class;
+mod egress;
 mod exports;
 mod index;
 mod listeners;

@@ -1,6 +1,7 @@
 //! What the proxies of one class run: `inbound`, `outbound/..` and `zone/..`, with the origin of every value.
 
 use crate::class::ClassKey;
+use crate::egress;
 use crate::index::{Layer, What};
 use crate::listeners::listeners;
 use crate::merge::{Merged, Origin};
@@ -8,7 +9,7 @@ use crate::route::{self, Draft};
 use crate::snapshot::Snapshot;
 use api::config::{
     Authorization, AuthorizationAction, External, Inbound, InboundPort, Outbound, OutboundPort, OutboundRule,
-    ServiceRef, ZoneInfo, item,
+    RateLimitRule, ServiceRef, ZoneInfo, item,
 };
 use api::kinds::{DefaultAuthorization, ExternalService, MutualTls, ServicePort};
 use api::name::{SpiffeId, ZoneName};
@@ -53,7 +54,8 @@ pub fn resolve(snapshot: &Snapshot, class: &ClassKey) -> Resolved {
         }
         resolved.policies.insert(key.clone());
         let ports = external.ports.iter().map(|port| (port.port, port.clone())).collect();
-        let call = Call { snapshot, class, around: &around, service, external: Some(external) };
+        let direct = egress::is_direct(class, external).then_some(external);
+        let call = Call { snapshot, class, around: &around, service, external: direct };
         outbound(call, external.hosts.clone(), &ports, &mut resolved);
     }
     listeners(snapshot, class, &around, &mut resolved);
@@ -81,6 +83,35 @@ fn around(snapshot: &Snapshot, class: &ClassKey) -> Around {
 
 fn inbound(snapshot: &Snapshot, class: &ClassKey, around: &Around, resolved: &mut Resolved) {
     let ClassKey { mesh, zone, namespace, account, service, ports, .. } = class; // The rest chose the policies.
+    let (mutual_tls, authorization, rate_limits) = rules(snapshot, class, item::INBOUND, resolved);
+    let described = snapshot.meshes.contains_key(mesh) && snapshot.is_member(mesh, zone);
+    let served = if described { served(snapshot, class) } else { Merged::default() };
+    let Settings { health, timeouts: _, retry: _, balancing: _, breaker: _, faults: _ } =
+        lower(Grain::Callee, &served, around);
+    resolved.took_part(item::INBOUND, &served);
+    let port = |port: &crate::ClassPort| InboundPort { port: port.port, target: port.target, protocol: port.protocol };
+    let inbound = Inbound {
+        mesh: mesh.clone(),
+        zone: zone.clone(),
+        identity: SpiffeId::workload(zone, mesh, namespace, account),
+        service: service.clone(),
+        ports: ports.iter().map(port).collect(),
+        mutual_tls,
+        authorization,
+        rate_limits,
+        health,
+    };
+    resolved.items.insert(item::INBOUND.into(), bytes(&inbound));
+}
+
+/// What holds for calls of workloads of a class; `at` is the item it goes into.
+pub(crate) fn rules(
+    snapshot: &Snapshot,
+    class: &ClassKey,
+    at: &str,
+    resolved: &mut Resolved,
+) -> (MutualTls, Authorization, Vec<RateLimitRule>) {
+    let ClassKey { mesh, zone, namespace, .. } = class;
     // No document, no weaker: a mesh that nobody described, or that leaves this zone out, is strict and refuses.
     let described = snapshot.meshes.get(mesh).filter(|_| snapshot.is_member(mesh, zone));
     let (mutual_tls, default) = described
@@ -108,7 +139,7 @@ fn inbound(snapshot: &Snapshot, class: &ClassKey, around: &Around, resolved: &mu
                 }
             };
             let origin = Origin { policy: set.key.clone(), covers: Vec::new() };
-            resolved.origins.insert(format!("{}#{}/{policy}", item::INBOUND, set.key.kind), origin);
+            resolved.origins.insert(format!("{at}#{}/{policy}", set.key.kind), origin);
         }
     }
     rules.sort_by(|a, b| {
@@ -116,23 +147,8 @@ fn inbound(snapshot: &Snapshot, class: &ClassKey, around: &Around, resolved: &mu
         (order(a), &a.policy).cmp(&(order(b), &b.policy))
     });
     // Stable: the rules of one document stay in its order.
-    rate_limits.sort_by(|a: &api::config::RateLimitRule, b| a.policy.cmp(&b.policy));
-    let served = if described.is_some() { served(snapshot, class) } else { Merged::default() };
-    let Settings { health, timeouts: _, retry: _, balancing: _, breaker: _ } = lower(Grain::Callee, &served, around);
-    resolved.took_part(item::INBOUND, &served);
-    let port = |port: &crate::ClassPort| InboundPort { port: port.port, target: port.target, protocol: port.protocol };
-    let inbound = Inbound {
-        mesh: mesh.clone(),
-        zone: zone.clone(),
-        identity: SpiffeId::workload(zone, mesh, namespace, account),
-        service: service.clone(),
-        ports: ports.iter().map(port).collect(),
-        mutual_tls,
-        authorization: Authorization { default, rules },
-        rate_limits,
-        health,
-    };
-    resolved.items.insert(item::INBOUND.into(), bytes(&inbound));
+    rate_limits.sort_by(|a: &RateLimitRule, b| a.policy.cmp(&b.policy));
+    (mutual_tls, Authorization { default, rules }, rate_limits)
 }
 
 /// One called service, for one class of callers.
@@ -159,9 +175,10 @@ fn outbound(call: Call<'_>, hosts: Vec<String>, ports: &BTreeMap<u16, ServicePor
         let rules = drafts.into_iter().map(|draft| call.rule(draft, *port, name.as_deref(), &item, resolved)).collect();
         lowered.push(OutboundPort { port: *port, protocol: *app_protocol, rules });
     }
-    let external = external.map(|ExternalService { endpoints, tls, .. }| External {
-        endpoints: endpoints.iter().map(|endpoint| (endpoint.address.clone(), endpoint.port)).collect(),
-        tls: tls.as_ref().map(|tls| (tls.server_name.clone(), tls.roots.clone())),
+    let external = external.map(|external| External {
+        endpoints: external.endpoints.iter().map(|endpoint| (endpoint.address.clone(), endpoint.port)).collect(),
+        tls: external.tls.as_ref().map(|tls| (tls.server_name.clone(), tls.roots.clone())),
+        authorization: egress::authorization(call.snapshot, call.class, service, external, resolved),
     });
     let outbound = Outbound { service: service.clone(), hosts, ports: lowered, balancing, breaker, external };
     resolved.items.insert(item, bytes(&outbound));

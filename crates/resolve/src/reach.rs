@@ -1,6 +1,7 @@
 //! Which workloads a document programs.
 
 use crate::class::{ClassKey, classes};
+use crate::egress;
 use crate::index::{Layer, What, Who, Writer};
 use crate::listeners;
 use crate::program::grain;
@@ -36,7 +37,8 @@ fn programs(snapshot: &Snapshot, document: &Key, class: &ClassKey) -> bool {
     if let Some(entry) = snapshot.policies.get(document) {
         let member = snapshot.is_member(&class.mesh, &class.zone);
         let by_rules = entry.rules.as_ref().is_some_and(|(rules, only)| {
-            class.is(&rules.who) && only.as_ref().is_none_or(|namespace| *namespace == class.namespace)
+            (class.is(&rules.who) && only.as_ref().is_none_or(|namespace| *namespace == class.namespace))
+                || (member && egress::enforces(snapshot, class, &rules.who, only.as_ref()))
         });
         return by_rules || (member && entry.layers.iter().any(|layer| layer_programs(snapshot, layer, class)));
     }

@@ -24,6 +24,7 @@ pub fn shared(snapshot: &Snapshot, mesh: &MeshName) -> BTreeMap<String, Bytes> {
         return items;
     }
     local(snapshot, |service| service.mesh == *mesh, &mut items);
+    crate::egress::endpoints(snapshot, mesh, &mut items);
     for (zone, peer) in &snapshot.peers {
         if *zone == snapshot.zone || !snapshot.is_member(mesh, zone) {
             continue;

@@ -117,7 +117,8 @@ impl App {
         self.shared.begun.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Where it listens, at 127.0.0.1.
+    pub fn port(&self) -> u16 {
         self.port.number()
     }
 }

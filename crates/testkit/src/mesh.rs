@@ -52,6 +52,7 @@ impl Mesh {
         for zone in &plan.zones {
             let path = mesh.folder.path();
             let mut members: Vec<Member> = (1..=zone.gateways).map(|n| Member::gateway(&zone.name, n, path)).collect();
+            members.extend((1..=zone.edges).map(|n| Member::edge(&zone.name, n, path)));
             for (app, replicas) in &zone.apps {
                 for number in 1..=*replicas {
                     let fronted = zone.fronted.contains(&format!("{app}-{number}"));
@@ -88,6 +89,11 @@ impl Mesh {
     /// The REST interface of a zone.
     pub fn control(&self, zone: &str) -> Api {
         self.zones.get(zone).unwrap_or_else(|| panic!("there is no zone `{zone}`")).api()
+    }
+
+    /// The port at which calls from here come in: of an app at its proxy, from outside at an edge gateway.
+    pub fn port(&self, member: &str) -> u16 {
+        self.member(member).port()
     }
 
     /// Calls as a workload's app makes them: through its own proxy.

@@ -18,6 +18,7 @@ pub struct Plan {
 pub struct ZonePlan {
     pub(crate) name: String,
     pub(crate) gateways: usize,
+    pub(crate) edges: usize,
     pub(crate) apps: Vec<(String, usize)>,
     pub(crate) fronted: Vec<String>,
 }
@@ -41,6 +42,13 @@ impl ZonePlan {
     #[must_use]
     pub fn gateways(mut self, count: usize) -> Self {
         self.gateways += count;
+        self
+    }
+
+    /// Adds edge gateways, `west/edge-1` and so on. What calls from them comes from outside, at [`Mesh::port`].
+    #[must_use]
+    pub fn edges(mut self, count: usize) -> Self {
+        self.edges += count;
         self
     }
 

@@ -24,6 +24,7 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// What it is.
 enum Kind {
     Gateway,
+    Edge,
     Workload { service: String, app: App },
 }
 
@@ -47,6 +48,15 @@ pub(crate) struct Member {
 impl Member {
     pub fn gateway(zone: &str, number: usize, folder: &Path) -> Self {
         Self::new(format!("{zone}/gateway-{number}"), Kind::Gateway, folder)
+    }
+
+    pub fn edge(zone: &str, number: usize, folder: &Path) -> Self {
+        Self::new(format!("{zone}/edge-{number}"), Kind::Edge, folder)
+    }
+
+    /// Where its caller calls.
+    pub fn port(&self) -> u16 {
+        self.outbound.number()
     }
 
     /// A workload; `fronted` ones can be frozen.
@@ -77,14 +87,14 @@ impl Member {
     /// The service it belongs to; gateways to none.
     pub fn service(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Gateway => None,
+            Kind::Gateway | Kind::Edge => None,
             Kind::Workload { service, .. } => Some(service),
         }
     }
 
     pub fn app(&self) -> Option<&App> {
         match &self.kind {
-            Kind::Gateway => None,
+            Kind::Gateway | Kind::Edge => None,
             Kind::Workload { app, .. } => Some(app),
         }
     }
@@ -109,6 +119,10 @@ impl Member {
                 "mesh": "default", "namespace": "default", "name": name,
                 "spec": {"address": address, "proxyPort": port, "role": "EastWestGateway"},
             }),
+            Kind::Edge => json!({
+                "mesh": "default", "namespace": "default", "name": name,
+                "spec": {"account": "ingress", "address": address, "proxyPort": port, "role": "EdgeGateway"},
+            }),
             Kind::Workload { service, app } => json!({
                 "mesh": "default", "namespace": NAMESPACE, "name": name, "labels": {"app": service},
                 "spec": {
@@ -130,7 +144,7 @@ impl Member {
 
     fn start(&mut self) {
         let role = match self.kind {
-            Kind::Gateway => Role::Gateway(Gateway {
+            Kind::Gateway | Kind::Edge => Role::Gateway(Gateway {
                 listen: self.inbound.at(),
                 ingress: LOCALHOST,
                 certificates: self.data.join("certificates"),
@@ -153,7 +167,7 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let program = match self.kind {
-            Kind::Gateway => "weft-gateway",
+            Kind::Gateway | Kind::Edge => "weft-gateway",
             Kind::Workload { .. } => "weft-dataplane",
         };
         let options =

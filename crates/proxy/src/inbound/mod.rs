@@ -74,7 +74,7 @@ pub async fn serve(worker: Arc<Worker>, tls: Arc<ServerConfig>, tcp: TcpStream) 
 }
 
 /// Resolves when the anchors of a domain are taken away.
-async fn withdrawn(state: Arc<State>, domain: Option<TrustDomain>) {
+pub(crate) async fn withdrawn(state: Arc<State>, domain: Option<TrustDomain>) {
     let mut changed = state.changed();
     while domain.as_ref().is_none_or(|domain| state.trust.get(domain).is_some()) {
         if changed.changed().await.is_err() {

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// An external connection without a byte in either direction (Envoy's TCP proxy: 1 h).
@@ -256,7 +256,7 @@ pub async fn relay(
     worker: &Worker,
     service: &Arc<Service>,
     port: u16,
-    app: TcpStream,
+    app: impl AsyncRead + AsyncWrite,
     limit: Duration,
 ) -> Result<Duration, RouteReason> {
     let began = Instant::now();

@@ -4,6 +4,7 @@ use super::breaker::Taken;
 use super::callee::Lease;
 use super::forward::{Forward, forward};
 use crate::compile::{Port, Running, Service};
+use crate::edge::egress::Leaving;
 use crate::edge::ingress::serve::At;
 use crate::error::{Failure, is_grpc};
 use crate::filter::fault::Injected;
@@ -33,6 +34,8 @@ pub enum Via {
     Service(Named, u16),
     /// From outside, by a listener of a Gateway.
     Listener(At),
+    /// From a sidecar, on its way out of the mesh.
+    Egress(Leaving),
 }
 
 /// What an answer holds on to until its end.
@@ -91,7 +94,8 @@ pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) 
         failure.answer(grpc)
     });
     worker.cells.add(&Record {
-        direction: Direction::Outbound,
+        // The caller's own proxy counts what it sends; once is enough.
+        direction: if matches!(via, Via::Egress(_)) { Direction::Inbound } else { Direction::Outbound },
         service: notes.service.as_ref(),
         zone: notes.zone.as_ref(),
         code: response.status().as_u16(),
@@ -121,8 +125,10 @@ async fn route(
     if parts.method == Method::CONNECT {
         return Err(Failure::new(RouteReason::BadRequest, "CONNECT is not served here; call the service by its name"));
     }
-    if let Via::Listener(at) = via {
-        at.receive(&mut parts)?;
+    match via {
+        Via::Listener(at) => at.receive(&mut parts)?,
+        Via::Egress(leaving) => leaving.admit(worker, running, &mut parts)?,
+        Via::Host | Via::Service(..) => {}
     }
     let asked = filter::authority(&parts);
     let Destination { service, port, zone } = destination(running, via, asked.as_ref())?;
@@ -193,6 +199,7 @@ pub fn destination<'a>(running: &'a Running, via: &Via, asked: Option<&Authority
             (service, zone, asked.and_then(Authority::port_u16))
         }
         Via::Listener(at) => return at.destination(running, asked),
+        Via::Egress(leaving) => return leaving.destination(running),
         Via::Service(named, number) => {
             let service = running
                 .services

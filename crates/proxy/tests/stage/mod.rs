@@ -120,7 +120,10 @@ impl Proxy {
     pub fn ingress(trusts: &Trusts, zone_name: &str, folder: &std::path::Path) -> Self {
         let ingress = Arc::new(Ingress::new(LOCALHOST, folder.to_owned()));
         let shared = ingress.clone();
-        let proxy = Self::start(trusts, identity_of(zone_name, "ingress"), "ingress-1", |_| Service::Ingress(shared));
+        let proxy = Self::start(trusts, identity_of(zone_name, "ingress"), "ingress-1", |state| Service::Edge {
+            tls: sidecar_tls(state),
+            ingress: shared,
+        });
         let (state, workers) = (proxy.state.clone(), proxy.state.workers());
         proxy.handle.spawn(listeners::keep(state.clone(), ingress.clone(), workers));
         proxy.handle.spawn(async move { ingress.certificates.keep(&state).await });
@@ -138,7 +141,7 @@ impl Proxy {
         let (sockets, edge) = match &service {
             Service::Sidecar { .. } => (vec![(Purpose::Inbound, first), (Purpose::Outbound, second)], Arc::default()),
             Service::Gateway { edge, .. } => (vec![(Purpose::Edge, first)], edge.clone()),
-            Service::Ingress(_) => (Vec::new(), Arc::default()),
+            Service::Edge { .. } => (vec![(Purpose::Leaving, first)], Arc::default()),
         };
         let worker = Worker::new(state.clone(), u64::from(inbound.port()));
         let number = state.add_worker(worker.clone());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // All of it is test.
 
 mod absence;
+mod edge;
 mod losses;
 mod routes;
 
