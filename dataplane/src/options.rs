@@ -142,6 +142,10 @@ pub struct Run {
     /// Threads that carry traffic.
     #[arg(long, default_value_t = WORKERS, value_name = "N")]
     pub workers: usize,
+    /// Take over from the process that serves with this data folder: its sockets, its identity and its place at the
+    /// control plane; it then finishes what it has and ends. With nobody to take over from, start as usual.
+    #[arg(long, env = "WEFT_TAKE_OVER")]
+    pub take_over: bool,
     /// Do not tell in answers which zone and workload gave them.
     #[arg(long)]
     pub no_answer_headers: bool,
@@ -172,6 +176,7 @@ impl Run {
             role: Role::Sidecar(sidecar),
             workers: self.workers,
             answer_headers: !self.no_answer_headers,
+            take_over: self.take_over,
             token_file: self.token_file.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -3,6 +3,7 @@
 pub mod caller;
 pub mod demo;
 pub mod dns;
+pub mod hammer;
 pub mod idle;
 pub mod load;
 pub mod mesh;

@@ -24,18 +24,24 @@ pub struct Mesh {
     weft: PathBuf,
     topology: PathBuf,
     folder: Folder,
+    env: Vec<(&'static str, &'static str)>,
 }
 
 impl Mesh {
     /// Beside the own program; nothing runs yet.
     pub fn new(topology: &Path, state: &Path) -> Result<Self> {
         let weft = process::programs().map_err(|failure| anyhow::anyhow!(failure.text()))?.join("weft");
-        Ok(Self { weft, topology: topology.into(), folder: Folder::new(std::path::absolute(state)?) })
+        Ok(Self { weft, topology: topology.into(), folder: Folder::new(std::path::absolute(state)?), env: Vec::new() })
     }
 
     /// The state folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Every process it starts has this in its environment.
+    pub fn with(&mut self, variable: &'static str, value: &'static str) {
+        self.env.push((variable, value));
     }
 
     /// `weft dev up`, with its progress on our standard error.
@@ -56,6 +62,7 @@ impl Mesh {
     fn command(&self, args: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.weft);
         command.args(args).env("WEFT_DEV_STATE", self.folder.path()).stdin(std::process::Stdio::null());
+        command.envs(self.env.iter().copied());
         command
     }
 

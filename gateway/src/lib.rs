@@ -29,6 +29,10 @@ pub struct Options {
     /// Certificates that Gateways name: NAMESPACE/NAME/tls.crt and tls.key below this folder.
     #[arg(long, default_value = "/etc/weft/certificates", value_name = "FOLDER")]
     pub certificates: PathBuf,
+    /// Take over from the process that serves with this data folder: its sockets, its identity and its place at the
+    /// control plane; it then finishes what it has and ends. With nobody to take over from, start as usual.
+    #[arg(long, env = "WEFT_TAKE_OVER")]
+    pub take_over: bool,
     /// Threads that carry traffic. All cores unless given.
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
@@ -36,12 +40,13 @@ pub struct Options {
 
 /// Runs the program to its end.
 pub fn main(options: Options) -> ExitCode {
-    let Options { common, token_file, listen, ingress_address, certificates, workers } = options;
+    let Options { common, token_file, listen, ingress_address, certificates, take_over, workers } = options;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let config = Config {
         role: Role::Gateway(Gateway { listen, ingress: ingress_address, certificates }),
         workers: workers.filter(|workers| *workers > 0).unwrap_or_else(cores),
         answer_headers: false,
+        take_over,
         token_file,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };

@@ -5,7 +5,7 @@ use api::kinds::Role;
 use api::{Key, MeshName, SpiffeId, TrustDomain, ZoneName};
 use control::Issuer;
 use control::issuer::{IssuerError, advance};
-use identity::{Authority, CertificateDer, Issue, LEAF_LIFETIME, UnixTime};
+use identity::{Authority, CertificateDer, Issue, UnixTime};
 use resolve::WorkloadEntry;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,17 +27,20 @@ struct Shared {
     zone: ZoneName,
     directory: PathBuf,
     control: Issuer,
+    /// Of certificates of workloads.
+    lifetime: Duration,
     meshes: Mutex<BTreeMap<MeshName, Arc<Authority>>>,
     changed: watch::Sender<u64>,
 }
 
 impl Authorities {
-    /// Opens the control plane's authority; those of meshes follow with [`Self::ensure`].
-    pub fn open(data: &Path, zone: &ZoneName) -> Result<Self, IssuerError> {
+    /// Opens the control plane's authority; those of meshes follow with [`Self::ensure`]. `lifetime` is that of
+    /// certificates of workloads.
+    pub fn open(data: &Path, zone: &ZoneName, lifetime: Duration) -> Result<Self, IssuerError> {
         let directory = data.join("authorities");
         let control = Issuer::open(&directory.join("control"), SpiffeId::zone_cp(zone))?;
-        let shared =
-            Shared { zone: zone.clone(), directory, control, meshes: Mutex::default(), changed: watch::Sender::new(0) };
+        let (meshes, changed) = (Mutex::default(), watch::Sender::new(0));
+        let shared = Shared { zone: zone.clone(), directory, control, lifetime, meshes, changed };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -105,8 +108,8 @@ impl Authorities {
         let authority = self.meshes().get(&mesh).cloned();
         let authority = authority.ok_or_else(|| format!("mesh {mesh} has no authority in this zone yet"))?;
         let now = UnixTime::now();
-        let request =
-            Issue { csr_der: csr, id, common_name: Some(&name), dns_names: &[], lifetime: LEAF_LIFETIME, now };
+        let lifetime = self.shared.lifetime;
+        let request = Issue { csr_der: csr, id, common_name: Some(&name), dns_names: &[], lifetime, now };
         authority.issue(request).map_err(|error| error.to_string())
     }
 

@@ -99,7 +99,7 @@ pub async fn start(process: Process, options: Options) -> anyhow::Result<Running
     let store = store::open(&format!("file:{}", data.join("store").display())).await?;
     let (cache, follow) = Cache::open(store.clone()).await?;
     tasks.spawn("cache", until(end(), follow));
-    let authorities = Authorities::open(data.path(), &zone)?;
+    let authorities = Authorities::open(data.path(), &zone, options.certificate_lifetime()?)?;
     tasks.spawn("authorities", until(end(), authorities.clone().run()));
     let invitations = Arc::new(Invitations::open(&data.join("tokens"))?);
     let registry = Registry::open(data.path());

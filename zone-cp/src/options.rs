@@ -1,9 +1,11 @@
 //! Command line of `weft-zone-cp`.
 
+use api::Span;
 use clap::Parser;
 use process::CommonOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Weft's zone control plane: knows its zone, programs its proxies and gateways, and goes on without global.
 #[derive(Clone, Debug, Parser)]
@@ -36,4 +38,20 @@ pub struct Options {
     /// Region of the zone, for workloads that do not say theirs.
     #[arg(long, env = "WEFT_REGION", value_name = "NAME")]
     pub region: Option<String>,
+    /// Lifetime of certificates of workloads, from 1m to 24h. Proxies renew from half of it on, at most once a second.
+    #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", default_value = "24h", value_name = "SPAN")]
+    pub certificate_lifetime: Span,
+}
+
+/// Shorter certificates would end while a renewal that failed once waits to be tried again.
+const CERTIFICATE_LIFETIME_MIN: Duration = Duration::from_secs(60);
+
+impl Options {
+    /// Lifetime of certificates of workloads, if it is within bounds.
+    pub fn certificate_lifetime(&self) -> anyhow::Result<Duration> {
+        let lifetime = Duration::from(self.certificate_lifetime);
+        let fits = (CERTIFICATE_LIFETIME_MIN..=identity::LEAF_LIFETIME).contains(&lifetime);
+        anyhow::ensure!(fits, "--certificate-lifetime {}: give 1m to 24h", self.certificate_lifetime);
+        Ok(lifetime)
+    }
 }

@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
@@ -26,14 +27,26 @@ const FLAG: &str = "admin-listen";
 #[must_use = "the endpoint ends when this is dropped"]
 pub struct Admin {
     address: SocketAddr,
+    socket: Arc<TcpListener>,
     _stop: DropGuard,
 }
 
 impl Admin {
     /// Listens on `addr` and answers from a thread of its own. `extra` may not use the three paths of ours.
     pub fn serve(addr: SocketAddr, metrics: Metrics, readiness: Readiness, extra: Router) -> Result<Self, BindError> {
-        let listener = bind_std(addr, FLAG)?;
-        let address = listener.local_addr().unwrap_or(addr);
+        Self::serve_on(bind_std(addr, FLAG)?, metrics, readiness, extra)
+    }
+
+    /// As [`Self::serve`], on a socket another process had. It does not block.
+    pub fn serve_on(
+        listener: TcpListener,
+        metrics: Metrics,
+        readiness: Readiness,
+        extra: Router,
+    ) -> Result<Self, BindError> {
+        let unusable = |addr| move |source| BindError::Other { addr, flag: FLAG.into(), source };
+        let address = listener.local_addr().map_err(unusable(SocketAddr::from(([0, 0, 0, 0], 0))))?;
+        let socket = Arc::new(listener.try_clone().map_err(unusable(address))?);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let router = extra.merge(routes(metrics, readiness));
@@ -47,18 +60,19 @@ impl Admin {
                 error!(%address, %error, "the admin endpoint ended; restart the process to get it back");
             }
         };
-        thread::Builder::new()
-            .name("admin".into())
-            .stack_size(STACK_BYTES)
-            .spawn(answer)
-            .map_err(|source| BindError::Other { addr, flag: FLAG.into(), source })?;
+        thread::Builder::new().name("admin".into()).stack_size(STACK_BYTES).spawn(answer).map_err(unusable(address))?;
         info!(%address, "admin endpoint: /healthz /readyz /metrics");
-        Ok(Self { address, _stop: stop.drop_guard() })
+        Ok(Self { address, socket, _stop: stop.drop_guard() })
     }
 
     /// Where it listens; of use when port 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The socket, to hand over.
+    pub fn socket(&self) -> &Arc<TcpListener> {
+        &self.socket
     }
 }
 

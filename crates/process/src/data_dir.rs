@@ -1,10 +1,9 @@
 //! A folder that belongs to one process of one program, in a format that program understands.
 
 use crate::file::{UNFINISHED, WriteError, write_atomic};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,13 +80,14 @@ pub enum DataDirError {
     Write(#[from] WriteError),
 }
 
-/// An open data folder. It stays locked until the last clone is dropped, or the process dies in whatever way.
+/// An open data folder. It stays locked until the last clone is dropped, or the process dies in whatever way; handed to
+/// another process, until both have let it go.
 #[derive(Clone, Debug)]
 pub struct DataDir {
     path: PathBuf,
     program: &'static str,
     format: u32,
-    _lock: Arc<Flock<File>>,
+    lock: Arc<File>,
 }
 
 impl DataDir {
@@ -110,7 +110,31 @@ impl DataDir {
             Err(error) => return Err(unusable(error)),
         };
         clear_unfinished(path, DEPTH_MAX);
-        Ok(Self { path: path.to_owned(), program, format, _lock: Arc::new(lock) })
+        Ok(Self { path: path.to_owned(), program, format, lock: Arc::new(lock) })
+    }
+
+    /// Opens a folder that another process still has, with the lock it handed over. Nothing is changed in it.
+    pub fn inherit(
+        path: &Path,
+        program: &'static str,
+        format_version: u32,
+        lock: OwnedFd,
+    ) -> Result<Self, DataDirError> {
+        let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
+        let text = fs::read_to_string(path.join(FORMAT_FILE)).map_err(unusable)?;
+        let format = check_format(path, program, format_version, &text)?;
+        Ok(Self { path: path.to_owned(), program, format, lock: Arc::new(File::from(lock)) })
+    }
+
+    /// The lock, to hand over: it is held while anybody has a copy of it.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Says in the lock that this process has the folder now.
+    pub fn announce(&self) {
+        // A courtesy for whoever is refused; see `lock`.
+        let _ = write_holder(&mut &*self.lock, self.program);
     }
 
     /// The folder.
@@ -141,25 +165,32 @@ impl DataDir {
     }
 }
 
-fn lock(path: &Path, program: &str) -> Result<Flock<File>, DataDirError> {
+fn lock(path: &Path, program: &str) -> Result<File, DataDirError> {
     let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK_FILE));
-    match Flock::lock(file.map_err(unusable)?, FlockArg::LockExclusiveNonblock) {
-        Ok(mut file) => {
-            let content = format!("{program} (pid {})\n", std::process::id());
-            file.set_len(0).and_then(|()| file.write_all(content.as_bytes())).map_err(unusable)?;
+    let mut file = file.map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {
+            write_holder(&mut &file, program).map_err(unusable)?;
             Ok(file)
         }
-        Err((mut file, Errno::EWOULDBLOCK)) => {
+        Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             // The holder's name is a courtesy; without it the error still says what is wrong.
             let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
             let holder = if holder.trim().is_empty() { "process".into() } else { holder.trim().to_owned() };
             Err(DataDirError::InUse { path: path.to_owned(), holder })
         }
-        Err((_, errno)) => Err(unusable(errno.into())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
+}
+
+fn write_holder(file: &mut &File, program: &str) -> io::Result<()> {
+    let content = format!("{program} (pid {})\n", std::process::id());
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(content.as_bytes())
 }
 
 fn check_format(path: &Path, program: &'static str, known: u32, text: &str) -> Result<u32, DataDirError> {
@@ -215,6 +246,19 @@ mod tests {
         );
         drop(first);
         DataDir::open(&path, "weft-zone-cp", 1).unwrap();
+    }
+
+    #[test]
+    fn a_handed_lock_is_held_until_both_have_let_it_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path(), "weft-gateway", 1).unwrap();
+        let copy = first.lock().try_clone_to_owned().unwrap();
+        let next = DataDir::inherit(dir.path(), "weft-gateway", 1, copy).unwrap();
+        drop(first);
+        next.announce();
+        assert!(said(DataDir::open(dir.path(), "weft-gateway", 1)).contains("is in use by another weft-gateway (pid "));
+        drop(next);
+        DataDir::open(dir.path(), "weft-gateway", 1).unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::tasks::Tasks;
 use anyhow::Context;
 use axum::Router;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -99,8 +99,17 @@ impl Process {
 
     /// Starts the admin endpoint on `--admin-listen`, or `default` without it.
     pub fn admin(&self, default: SocketAddr, extra: Router) -> Result<Admin, BindError> {
-        let addr = self.options.admin_listen.unwrap_or(default);
-        Admin::serve(addr, self.metrics.clone(), self.readiness.clone(), extra)
+        Admin::serve(self.admin_address(default), self.metrics.clone(), self.readiness.clone(), extra)
+    }
+
+    /// The same on a socket another process had.
+    pub fn admin_on(&self, socket: TcpListener, extra: Router) -> Result<Admin, BindError> {
+        Admin::serve_on(socket, self.metrics.clone(), self.readiness.clone(), extra)
+    }
+
+    /// Where the admin endpoint listens.
+    pub fn admin_address(&self, default: SocketAddr) -> SocketAddr {
+        self.options.admin_listen.unwrap_or(default)
     }
 }
 

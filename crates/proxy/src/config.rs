@@ -61,6 +61,8 @@ pub struct Config {
     pub workers: usize,
     /// Say in answers which zone and workload gave them.
     pub answer_headers: bool,
+    /// Take over from the process that serves with this data folder, if there is one.
+    pub take_over: bool,
     /// Read at the first start only.
     pub token_file: Option<PathBuf>,
     /// Version of the program, for reports.

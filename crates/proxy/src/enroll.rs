@@ -30,6 +30,8 @@ const PROTOCOL: u32 = 1;
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Between attempts while a control plane is not there yet.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Between renewals, however short certificates live: an issuer signs one a second for a proxy.
+const RENEW_PAUSE: Duration = Duration::from_secs(1);
 /// Anchors of our zone's control plane, as the bootstrap told them.
 const TRUST_FILE: &str = "trust.json";
 /// Where the control plane is.
@@ -205,7 +207,8 @@ pub async fn renew(
         let current = credentials.current();
         let at = renew_at(current.not_before(), current.not_after(), random()).as_secs();
         let pause = match failures {
-            0 => Duration::from_secs(at.saturating_sub(now)),
+            // A short life begins beyond its half already, because certificates are dated back for slow clocks.
+            0 => Duration::from_secs(at.saturating_sub(now)).max(RENEW_PAUSE),
             failures => retry_after(failures - 1, random()),
         };
         sleep(pause).await;

@@ -21,6 +21,7 @@ pub mod edge;
 pub mod enroll;
 pub mod error;
 pub mod filter;
+pub mod handover;
 pub mod hash;
 pub mod http;
 pub mod inbound;

@@ -167,6 +167,11 @@ pub const ACCESS_BYTES: usize = 32 * 1024;
 pub const ACCESS_WAIT: Duration = Duration::from_millis(200);
 /// Finishing requests after SIGTERM (Kuma 30 s).
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// A drain waits so long for the next request on a kept connection of HTTP/1.1, to answer it with `close` (Apache keeps
+/// such connections for 5 s at all times; apps under load use theirs many times a second).
+pub const LAST_REQUEST: Duration = Duration::from_secs(2);
+/// After a hot restart, sockets that nobody wants any more are closed after this: virtual addresses settle at once.
+pub const LEFT_OVER: Duration = Duration::from_secs(10);
 /// Probes of peer gateways.
 pub const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// A probe without answer is lost after this.

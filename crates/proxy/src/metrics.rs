@@ -75,6 +75,14 @@ impl Collector for Traffic {
         for (why, count) in refused::all() {
             refused.encode_family(&[("why", why)])?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
         }
+        let counters = [
+            ("weft_config_swaps", "Configurations this proxy has begun to run", self.state.swaps()),
+            ("weft_certificate_renewals", "Certificates this proxy has got", self.state.credentials.replacements()),
+        ];
+        for (name, help, count) in counters {
+            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            counter.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+        }
         if let Some(edge) = &self.edge {
             let help = "Connections relayed to workloads";
             let mut relayed = encoder.encode_descriptor("weft_gateway_relayed", help, None, MetricType::Counter)?;

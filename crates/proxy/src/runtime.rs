@@ -8,9 +8,11 @@ use crate::edge::gateway::{self, Edge};
 use crate::edge::ingress::{self, Ingress};
 use crate::edge::probe::{self, Probes, is_gateway};
 use crate::enroll::{self, Enrolled, enroll};
+use crate::handover;
 use crate::http::gate::Side;
 use crate::inbound;
-use crate::limits::DRAIN;
+use crate::limits::{DRAIN, LEFT_OVER};
+use crate::listen::open::{TCP, UDP};
 use crate::listen::{self, accept};
 use crate::metrics::Traffic;
 use crate::outbound::http::{Via, serve};
@@ -20,7 +22,7 @@ use crate::tcp::preamble;
 use crate::vips::Vips;
 use crate::worker::Worker;
 use identity::{ClientAuth, Expect, server_config};
-use process::Process;
+use process::{Admin, DataDir, Offer, Process};
 use rustls::ServerConfig;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -41,9 +43,9 @@ const DATA_FORMAT: u32 = 1;
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder.
+    /// The data folder, or whoever has it.
     #[error(transparent)]
-    Data(#[from] process::DataDirError),
+    Data(#[from] handover::TakeOverError),
     /// No certificate.
     #[error(transparent)]
     Enroll(#[from] enroll::EnrollError),
@@ -117,7 +119,7 @@ pub type Sockets = Vec<(Purpose, TcpListener)>;
 
 /// Runs a proxy until it has drained. Dropped before that, it closes every socket at once and drains nothing.
 pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
-    let data = process.data_dir(DATA_FORMAT)?;
+    let (data, mut inherited) = handover::data_dir(&process, DATA_FORMAT, config.take_over, &config.version).await?;
     process.readiness.require("certificate", "no certificate yet");
     process.readiness.require("config", "no configuration yet");
     let enrolling = enroll(data.path(), config.token_file.as_deref(), &config.version);
@@ -133,6 +135,10 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
         Role::Gateway(gateway) => gateway.ingress,
     };
     let state = State::new(own, credentials, trust, app, config.answer_headers);
+    let workers = config.workers.max(1);
+    if let Some(inherited) = &mut inherited {
+        handover::receive(&state, inherited, workers);
+    }
     let (service, first, vips) = prepare(&config.role, &state, data.path())?;
     let probes = matches!(service, Service::Gateway { .. }).then(Arc::<Probes>::default);
     let edge = match &service {
@@ -140,15 +146,28 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
         Service::Sidecar { .. } | Service::Edge { .. } => None,
     };
     process.metrics.with(|registry| registry.register_collector(Box::new(Traffic::new(state.clone(), edge.clone()))));
-    let admin_default = SocketAddr::from(([127, 0, 0, 1], 15_000));
-    let _admin = process.admin(admin_default, crate::admin::routes(state.clone()))?;
 
     // What the last run left is served before anybody is asked.
     let follower = follower(data.path())?;
     let mut applier = Applier::new(vips, enroll::kept_trust(data.path()));
     applier.apply(&state, &follower.held().items);
+    let tasks = &process.tasks;
+    let watched = state.clone();
+    tasks.spawn("app", async move { watched.apps.watch().await });
+    if let Some(inherited) = inherited {
+        handover::complete(&state, inherited, &data).await?;
+        let state = state.clone();
+        tasks.spawn("left", async move {
+            sleep(LEFT_OVER).await;
+            state.listening.close_left();
+        });
+    }
+    // From here on nobody else serves.
+    let admin = admin(&process, &state)?;
     let _workers_end_with_this = state.gone.clone().drop_guard();
-    let workers = start_workers(&state, &service, first, config.workers.max(1))?;
+    let workers = start_workers(&state, &service, first, workers)?;
+    let offer = offer(&data, process.name);
+    process::serving();
 
     if let Service::Edge { ingress, .. } = &service {
         let (state, ingress) = (state.clone(), ingress.clone());
@@ -159,14 +178,17 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let (addresses, control) = watch::channel(control);
     let reports = Reports::default();
     let end = CancellationToken::new();
-    let tasks = &process.tasks;
     tasks.spawn("config", applier.follow(state.clone(), follower.watch()));
+    let mut dns = None;
     if let Role::Sidecar(Sidecar { dns: Some(address), .. }) = config.role {
-        let (udp, tcp) = (process::bind_udp(address, "dns-listen").await?, process::bind(address, "dns-listen").await?);
-        tasks.spawn_fatal("dns", dns::serve(udp, tcp, state.names(), dns::resolvers(address)));
+        let (udp, tcp) = dns_sockets(&state, address).await?;
+        dns = Some(tasks.spawn_fatal("dns", dns::serve(udp, tcp, state.names(), dns::resolvers(address))));
     }
     tasks.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));
-    tasks.spawn("link", link(state.clone(), follower, reports, control.clone(), config.version.clone(), end.clone()));
+    tasks.spawn(
+        "link",
+        link(state.clone(), follower.clone(), reports, control.clone(), config.version.clone(), end.clone()),
+    );
     let random = {
         let worker = workers.first().cloned();
         move || worker.as_ref().map_or(0.5, |worker| worker.chance())
@@ -180,8 +202,6 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     if let Some(probes) = probes {
         tasks.spawn("probes", probe::run(state.clone(), probes));
     }
-    let watched = state.clone();
-    tasks.spawn("app", async move { watched.apps.watch().await });
     let (readiness, ready_state) = (process.readiness.clone(), state.clone());
     tasks.spawn("ready", async move {
         let mut changed = ready_state.changed();
@@ -199,11 +219,64 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
         }
     });
 
-    process.drain.begun().await;
-    drain(&state).await;
+    tasks.spawn("next", handover::on_signal());
+    let giver = handover::Giver { state: state.clone(), data, follower, control: addresses };
+    tokio::select! {
+        () = process.drain.begun() => drain(&state).await,
+        () = given(giver, offer) => {
+            tracing::info!("another process serves now; finishing what this one has");
+            drop(admin);
+            if let Some(dns) = dns {
+                dns.abort();
+            }
+            finish(&state).await;
+        }
+    }
     end.cancel();
-    drop(addresses);
     Ok(())
+}
+
+async fn given(giver: handover::Giver, offer: Option<Offer>) {
+    match offer {
+        Some(offer) => giver.given(offer).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A proxy nobody can take over from serves as well as any.
+fn offer(data: &DataDir, name: &'static str) -> Option<Offer> {
+    Offer::open(data.path(), name).inspect_err(|error| tracing::warn!(%error, "no hot restart")).ok()
+}
+
+fn admin(process: &Process, state: &Arc<State>) -> Result<Admin, StartError> {
+    let address = process.admin_address(SocketAddr::from(([127, 0, 0, 1], 15_000)));
+    let routes = crate::admin::routes(state.clone());
+    let admin = match handover::admin(state, address) {
+        Some(socket) => process.admin_on(socket, routes)?,
+        None => process.admin(address, routes)?,
+    };
+    state.listening.add(TCP, admin.socket());
+    Ok(admin)
+}
+
+async fn dns_sockets(
+    state: &State,
+    address: SocketAddr,
+) -> Result<(Arc<tokio::net::UdpSocket>, Arc<tokio::net::TcpListener>), StartError> {
+    let flag = "dns-listen";
+    let share = |source| StartError::Share { address, source };
+    let udp = match state.listening.left_udp(address) {
+        Some(socket) => tokio::net::UdpSocket::from_std(socket).map_err(share)?,
+        None => process::bind_udp(address, flag).await?,
+    };
+    let tcp = match state.listening.left(address, 0).pop() {
+        Some(socket) => tokio::net::TcpListener::from_std(socket).map_err(share)?,
+        None => process::bind(address, flag).await?,
+    };
+    let (udp, tcp) = (Arc::new(udp), Arc::new(tcp));
+    state.listening.add(UDP, &udp);
+    state.listening.add(TCP, &tcp);
+    Ok((udp, tcp))
 }
 
 /// Tells others, stops accepting, lets requests end.
@@ -211,6 +284,11 @@ pub async fn drain(state: &State) {
     state.leaving.cancel();
     state.tell();
     sleep(LEAVE).await;
+    finish(state).await;
+}
+
+/// Stops accepting, lets requests end.
+pub async fn finish(state: &State) {
     state.drain.cancel();
     state.connections.close();
     if timeout(DRAIN, state.connections.wait()).await.is_err() {
@@ -222,12 +300,10 @@ fn prepare(role: &Role, state: &Arc<State>, data: &Path) -> Result<(Service, Soc
     match role {
         Role::Sidecar(sidecar) => {
             let Sidecar { inbound, outbound, inbound_redirected, vips, mode, .. } = sidecar;
-            let mut sockets = vec![
-                (Purpose::Inbound, bind(*inbound, "inbound-listen")?),
-                (Purpose::Outbound, bind(*outbound, "outbound-listen")?),
-            ];
+            let mut sockets = first(state, Purpose::Inbound, *inbound, "inbound-listen")?;
+            sockets.extend(first(state, Purpose::Outbound, *outbound, "outbound-listen")?);
             if let (Mode::Redirect, Some(address)) = (mode, inbound_redirected) {
-                sockets.push((Purpose::InboundRedirected, bind(*address, "inbound-redirect-listen")?));
+                sockets.extend(first(state, Purpose::InboundRedirected, *address, "inbound-redirect-listen")?);
             }
             let service = Service::Sidecar {
                 tls: sidecar_tls(state),
@@ -242,17 +318,28 @@ fn prepare(role: &Role, state: &Arc<State>, data: &Path) -> Result<(Service, Soc
             Ok((Service::Edge { tls: sidecar_tls(state), ingress }, sockets, None))
         }
         Role::Gateway(Gateway { listen, .. }) => {
-            let sockets = vec![(Purpose::Edge, bind(*listen, "listen")?)];
+            let sockets = first(state, Purpose::Edge, *listen, "listen")?;
             Ok((Service::Gateway { tls: gateway_tls(state), edge: Arc::default() }, sockets, None))
         }
     }
 }
 
-/// Sockets of ours share their address (SO_REUSEPORT), so that each worker has its own. The kernel would share it with
-/// a second proxy as well: an exclusive socket before the first one finds that out.
-fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
-    drop(process::bind_std(address, flag)?);
-    share(address)
+/// Sockets of the first worker. Ours share their address (SO_REUSEPORT), so that each worker has its own. The kernel would
+/// share it with a second proxy as well: an exclusive socket before the first one finds that out.
+fn first(state: &State, purpose: Purpose, address: SocketAddr, flag: &'static str) -> Result<Sockets, StartError> {
+    if !state.listening.was_left(address) {
+        drop(process::bind_std(address, flag)?);
+    }
+    sockets(state, purpose, address, 0)
+}
+
+/// What a process before us left for this worker, else a new one.
+fn sockets(state: &State, purpose: Purpose, address: SocketAddr, worker: usize) -> Result<Sockets, StartError> {
+    let mut sockets = state.listening.left(address, worker);
+    if sockets.is_empty() {
+        sockets.push(share(address)?);
+    }
+    Ok(sockets.into_iter().map(|socket| (purpose, socket)).collect())
 }
 
 fn share(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -280,15 +367,18 @@ pub fn start_workers(
     first: Sockets,
     count: usize,
 ) -> Result<Vec<Arc<Worker>>, StartError> {
-    let mut sets = Vec::new();
-    for _ in 1..count {
-        let again = |(purpose, socket): &(Purpose, TcpListener)| {
-            let address = socket.local_addr().map_err(StartError::Thread)?;
-            Ok((*purpose, share(address)?))
-        };
-        sets.push(first.iter().map(again).collect::<Result<Sockets, StartError>>()?);
+    let mut addresses = Vec::new();
+    for (purpose, socket) in &first {
+        let one = (*purpose, socket.local_addr().map_err(StartError::Thread)?);
+        if !addresses.contains(&one) {
+            addresses.push(one);
+        }
     }
-    sets.push(first);
+    let mut sets = vec![first];
+    for worker in 1..count {
+        let again = addresses.iter().map(|(purpose, address)| sockets(state, *purpose, *address, worker));
+        sets.push(again.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
+    }
     let mut workers = Vec::new();
     for sockets in sets {
         // Balancers only need numbers that differ between workers and processes.
@@ -315,12 +405,16 @@ pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, numbe
     worker.runtime.set(Handle::current()).expect("a worker begins once");
     for (purpose, socket) in sockets {
         match tokio::net::TcpListener::from_std(socket) {
-            Ok(listener) => drop(tokio::spawn(serve_listener(worker.clone(), service.clone(), purpose, listener))),
+            Ok(listener) => {
+                let listener = Arc::new(listener);
+                worker.state.listening.add(TCP, &listener);
+                tokio::spawn(serve_listener(worker.clone(), service.clone(), purpose, listener));
+            }
             Err(error) => tracing::error!(%error, ?purpose, "a listener cannot start"),
         }
     }
     if let Service::Sidecar { vips: true, .. } = service {
-        tokio::spawn(listen::vips::keep(worker.clone()));
+        tokio::spawn(listen::vips::keep(worker.clone(), number));
     }
     tokio::spawn(worker.clone().tend(number));
     let told = worker.cells.clone();
@@ -336,7 +430,12 @@ pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, numbe
     worker.cells.access.write();
 }
 
-async fn serve_listener(worker: Arc<Worker>, service: Service, purpose: Purpose, listener: tokio::net::TcpListener) {
+async fn serve_listener(
+    worker: Arc<Worker>,
+    service: Service,
+    purpose: Purpose,
+    listener: Arc<tokio::net::TcpListener>,
+) {
     let stop = worker.state.drain.clone();
     let connections = worker.state.connections.clone();
     match (purpose, service) {

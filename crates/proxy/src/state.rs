@@ -3,6 +3,7 @@
 use crate::compile::Running;
 use crate::edge::ingress::Problems;
 use crate::inbound::ready::Apps;
+use crate::listen::open::Listening;
 use crate::outbound::breaker::Breakers;
 use crate::record::Counters;
 use crate::vips::Names;
@@ -79,6 +80,8 @@ pub struct State {
     pub gone: CancellationToken,
     /// Connections being served.
     pub connections: TaskTracker,
+    /// Sockets that listen.
+    pub listening: Listening,
     running: ArcSwap<Running>,
     names: watch::Sender<Arc<Names>>,
     changed: watch::Sender<u64>,
@@ -112,6 +115,7 @@ impl State {
             leaving: CancellationToken::new(),
             gone: CancellationToken::new(),
             connections: TaskTracker::new(),
+            listening: Listening::default(),
             running: ArcSwap::default(),
             names: watch::Sender::default(),
             changed: watch::Sender::new(0),
@@ -144,6 +148,11 @@ impl State {
     /// Changes with every configuration.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Configurations run so far.
+    pub fn swaps(&self) -> u64 {
+        *self.changed.borrow()
     }
 
     /// Names and virtual addresses of this moment.

@@ -75,6 +75,14 @@ struct LastGood {
     accept: Arc<Accept>,
     /// Counts streams: a new one takes over from one that has not noticed its end.
     stream: u64,
+    /// Another process has the journal; see [`Follower::leave_disk`].
+    away: bool,
+}
+
+impl LastGood {
+    fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_mut().filter(|_| !self.away)
+    }
 }
 
 /// Why a stream cannot go on with a follower.
@@ -144,7 +152,7 @@ impl Follower {
     pub fn adopt(&self) -> Result<(), JournalError> {
         let mut copy = self.copy();
         let Some(Estranged { offered, .. }) = copy.replica.estranged() else { return Ok(()) };
-        if let Some(journal) = &mut copy.journal {
+        if let Some(journal) = copy.journal() {
             journal.append_adoption(offered)?;
         }
         copy.replica.adopt(offered);
@@ -152,6 +160,19 @@ impl Follower {
         drop(copy);
         self.inner.adopted.send_replace(());
         Ok(())
+    }
+
+    /// Another process reads the copy on disk and goes on writing it: this one goes on in memory.
+    pub fn leave_disk(&self) {
+        self.copy().away = true;
+    }
+
+    /// It did not after all: what is held now is written down, in the place of what was there. Blocks for the disk.
+    pub fn back_to_disk(&self) -> Result<(), JournalError> {
+        let mut copy = self.copy();
+        let LastGood { replica, journal, away, .. } = &mut *copy;
+        *away = false;
+        journal.as_mut().map_or(Ok(()), |journal| journal.rewrite(&replica.kept()))
     }
 
     /// Takes the follower for a stream; an earlier stream loses it.
@@ -189,7 +210,7 @@ impl Follower {
         let accept: Arc<Accept> = Arc::new(|_: &Key, _: &Payload| Ok(()));
         let follower = Self {
             inner: Arc::new(Inner {
-                copy: Mutex::new(LastGood { replica, journal, accept, stream: 0 }),
+                copy: Mutex::new(LastGood { replica, journal, accept, stream: 0, away: false }),
                 held: watch::Sender::new(Arc::default()),
                 link: watch::Sender::new(Link::default()),
                 adopted: watch::Sender::new(()),
@@ -268,7 +289,7 @@ impl Attached {
     /// Writes a transaction down, shows it, and returns the ack. May wait for a disk.
     pub(crate) fn commit(&self, transaction: Transaction) -> Result<Up, FollowError> {
         let mut copy = self.copy()?;
-        if let Some(journal) = &mut copy.journal {
+        if let Some(journal) = copy.journal() {
             journal.append(&transaction)?;
         }
         let set = transaction.set.iter().map(|(key, _)| key);
@@ -279,8 +300,8 @@ impl Attached {
         } else {
             self.follower.show(&copy.replica, changed);
         }
-        let LastGood { replica, journal, .. } = &mut *copy;
-        if let Some(journal) = journal.as_mut().filter(|journal| journal.has_grown())
+        let LastGood { replica, journal, away, .. } = &mut *copy;
+        if let Some(journal) = journal.as_mut().filter(|journal| !*away && journal.has_grown())
             && let Err(error) = journal.rewrite(&replica.kept())
         {
             // What matters is written; the file is only longer than need be.

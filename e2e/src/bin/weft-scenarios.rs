@@ -1,4 +1,5 @@
-//! `weft-scenarios [FILTER]`: scenarios on real processes, as root. A filter names a story, or a part of a fact's name.
+//! `weft-scenarios [--long] [FILTER]`: scenarios on real processes, as root. A filter names a story, or a part of a fact's
+//! name. `--long`: as long as the promises say, where a suite has less time.
 
 use e2e::scenarios::{self, Tally, plain};
 use std::io::Write;
@@ -19,10 +20,12 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["plain", ref rest @ ..] => plain::run(rest).await,
-            [] => tell(None).await,
-            [filter] if !filter.starts_with('-') => tell(Some(filter)).await,
+            [] => tell(None, false).await,
+            ["--long"] => tell(None, true).await,
+            ["--long", filter] => tell(Some(filter), true).await,
+            [filter] if !filter.starts_with('-') => tell(Some(filter), false).await,
             _ => {
-                eprintln!("usage: weft-scenarios [STORY | STORY/PART | PART]");
+                eprintln!("usage: weft-scenarios [--long] [STORY | STORY/PART | PART]");
                 ExitCode::from(2)
             }
         }
@@ -30,14 +33,14 @@ fn main() -> ExitCode {
 }
 
 /// An interrupted run ends what it started: dropping a story does that.
-async fn tell(filter: Option<&str>) -> ExitCode {
+async fn tell(filter: Option<&str>, long: bool) -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("error: network namespaces need root\n  hint: sudo cargo xtask test netns");
         return ExitCode::from(2);
     }
     let mut terminated = signal(SignalKind::terminate()).expect("a runtime with signals");
     let told = tokio::select! {
-        tally = scenarios::run(filter) => Some(tally),
+        tally = scenarios::run(filter, long) => Some(tally),
         _ = tokio::signal::ctrl_c() => None,
         _ = terminated.recv() => None,
     };

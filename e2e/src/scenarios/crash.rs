@@ -82,7 +82,7 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     let file = scene.path("topology.yaml");
     std::fs::write(&file, text)?;
     let mesh = Mesh::new(&file, &scene.path("state"))?;
-    let mut running = Running { mesh: &mesh, weft: scene.program("weft"), is_down: false };
+    let mut running = Running::new(&mesh, scene.program("weft"));
     let begun = Instant::now();
     let up = mesh.up().await;
     let mut row = Row::new(UP);
@@ -98,12 +98,12 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     report.fact(KEPT, async |row| kept(&mesh, &told, row).await).await;
     report.fact(FINE, async |row| fine(&mesh, row).await).await;
     mesh.down().await?;
-    running.is_down = true;
+    running.is_down();
     Ok(())
 }
 
 /// Two networks nobody uses, so that a demo or another run can go on at the same time.
-fn unused() -> Result<u32> {
+pub(super) fn unused() -> Result<u32> {
     let free = |address: String| std::net::TcpListener::bind(address).is_ok();
     let unused = |number: &u32| {
         free(format!("127.0.{number}.1:5680"))
@@ -114,10 +114,22 @@ fn unused() -> Result<u32> {
 }
 
 /// Ends what `weft dev up` started, whatever happens, also while it is starting: that runs on its own.
-struct Running<'a> {
+pub(super) struct Running<'a> {
     mesh: &'a Mesh,
     weft: PathBuf,
     is_down: bool,
+}
+
+impl<'a> Running<'a> {
+    /// From before it is started.
+    pub fn new(mesh: &'a Mesh, weft: PathBuf) -> Self {
+        Self { mesh, weft, is_down: false }
+    }
+
+    /// It was taken down in good order.
+    pub fn is_down(&mut self) {
+        self.is_down = true;
+    }
 }
 
 impl Drop for Running<'_> {
@@ -158,7 +170,7 @@ impl Told {
 }
 
 /// Both values of a document say one number, so that a torn one is recognised.
-fn document(document: u64, number: u64) -> Value {
+pub(super) fn document(document: u64, number: u64) -> Value {
     let spec = json!({"to": [{"targetRef": {"kind": "Service", "name": "cart"},
         "default": {"request": format!("{}ms", 100_000 + number), "connect": format!("{}ms", 1_000 + number)}}]});
     json!({"apiVersion": api::API_VERSION, "kind": "Timeout", "spec": spec,

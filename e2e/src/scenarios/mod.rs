@@ -15,6 +15,7 @@ mod partition;
 pub mod plain;
 mod report;
 mod scene;
+mod steady;
 mod transparent;
 mod world;
 
@@ -59,6 +60,11 @@ const STORIES: &[Story] = &[
         about: "kill -9 of every kind of process under load, with writes going on",
         tell: |report| Box::pin(crash::tell(report)),
     },
+    Story {
+        name: "steady",
+        about: "swaps, hot restarts, drains and rotation at saturation; nothing fails, and no failure passes for success",
+        tell: |report| Box::pin(steady::tell(report)),
+    },
 ];
 
 /// What a run counted.
@@ -70,9 +76,10 @@ pub struct Tally {
     pub failed: u32,
 }
 
-/// Tells the stories whose name is `filter`, or whose rows contain it; all without one.
-pub async fn run(filter: Option<&str>) -> Tally {
-    let mut report = Report::new(filter);
+/// Tells the stories whose name is `filter`, or whose rows contain it; all without one. `long`: as long as promises say,
+/// where a suite has less time.
+pub async fn run(filter: Option<&str>, long: bool) -> Tally {
+    let mut report = Report::new(filter, long);
     for Story { name, about, tell } in STORIES {
         if !report.begins(name) {
             continue;

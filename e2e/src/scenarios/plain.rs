@@ -1,8 +1,8 @@
 //! `weft-scenarios plain ...`: programs that know nothing of a mesh, run inside a namespace. They use the system's
 //! resolver and ordinary sockets; each prints one JSON line a finding.
 //!
-//! `get URL`, `load URL RATE`, `echo HOST:PORT TEXT`, `resolve NAME`, and `names ADDRESS`: a DNS server that knows one
-//! address for every name.
+//! `get URL`, `load URL RATE`, `echo HOST:PORT TEXT`, `resolve NAME`, `names ADDRESS`: a DNS server that knows one
+//! address for every name, and `ledger ADDRESS FILE`: an app that writes orders down.
 
 use crate::caller::Caller;
 use anyhow::{Context, Result, bail};
@@ -29,6 +29,7 @@ pub async fn run(args: &[&str]) -> ExitCode {
         ["echo", to, text] => echo(to, text).await,
         ["resolve", name] => resolve(name).await,
         ["names", address] => names(address).await,
+        ["ledger", address, file] => super::steady::ledger::serve(address, file).await,
         _ => Err(anyhow::anyhow!("no such program: {args:?}")),
     };
     match done {

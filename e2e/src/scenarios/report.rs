@@ -11,19 +11,25 @@ pub struct Report {
     only: Option<String>,
     /// Facts to look at: a part of their name.
     part: Option<String>,
+    long: bool,
     tally: Tally,
 }
 
 impl Report {
     /// `STORY`, `STORY/PART-OF-A-FACT` or `PART-OF-A-FACT`.
-    pub fn new(filter: Option<&str>) -> Self {
+    pub fn new(filter: Option<&str>, long: bool) -> Self {
         let is_story = |name: &str| STORIES.iter().any(|story| story.name == name);
         let (only, part) = match filter.map(|filter| filter.split_once('/').unwrap_or((filter, ""))) {
             Some((story, part)) if is_story(story) => (Some(story.to_owned()), part),
             _ => (None, filter.unwrap_or_default()),
         };
         let part = Some(part.to_owned()).filter(|part| !part.is_empty());
-        Self { only, part, tally: Tally::default() }
+        Self { only, part, long, tally: Tally::default() }
+    }
+
+    /// Whether stories take as long as their promises say.
+    pub fn is_long(&self) -> bool {
+        self.long
     }
 
     /// Whether a story is to be told.

@@ -35,8 +35,8 @@ const TCP_IDLE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When a socket fails for good. A single bad question is never an error.
 pub async fn serve(
-    udp: UdpSocket,
-    tcp: TcpListener,
+    udp: Arc<UdpSocket>,
+    tcp: Arc<TcpListener>,
     names: watch::Receiver<Arc<Names>>,
     resolvers: Resolvers,
 ) -> std::io::Result<()> {
@@ -45,11 +45,10 @@ pub async fn serve(
 }
 
 async fn serve_udp(
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     names: watch::Receiver<Arc<Names>>,
     resolvers: Arc<Resolvers>,
 ) -> std::io::Result<()> {
-    let socket = Arc::new(socket);
     let waiting = Arc::new(Semaphore::new(WAITING_MAX));
     let mut buffer = vec![0; UDP_BYTES_MAX];
     loop {
@@ -81,7 +80,7 @@ async fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
 }
 
 async fn serve_tcp(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     names: watch::Receiver<Arc<Names>>,
     resolvers: Arc<Resolvers>,
 ) -> std::io::Result<()> {

@@ -77,7 +77,7 @@ async fn questions_are_answered_over_udp_and_tcp_and_others_forwarded() {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
     let (_keep, names) = watch::channel(Arc::new(names()));
-    let server = tokio::spawn(serve(udp, tcp, names, Resolvers::new(vec![resolver_at])));
+    let server = tokio::spawn(serve(udp.into(), tcp.into(), names, Resolvers::new(vec![resolver_at])));
 
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut buffer = [0; 512];

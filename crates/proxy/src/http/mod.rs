@@ -8,6 +8,7 @@ pub mod headers;
 pub mod idle;
 pub mod matching;
 pub mod meter;
+pub mod parting;
 pub mod path;
 pub mod refused;
 pub mod retry;

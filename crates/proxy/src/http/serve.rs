@@ -1,13 +1,14 @@
 //! Serves HTTP on one connection: HTTP/1.1 or HTTP/2 from the app, always HTTP/2 from a peer's proxy.
 
 use super::body::{Answer, UntilEnd};
-use super::gate::{Bad, Gate, Side, Told};
+use super::gate::{Gate, Side};
 use super::meter::Meter;
+use super::parting::Parting;
 use crate::error::Failure;
 use crate::limits::{
     APP_IDLE, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW, EDGE_STREAMS_MAX,
-    EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER,
-    STREAMS_MAX,
+    EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX,
+    STREAM_SEND_BUFFER, STREAMS_MAX,
 };
 use crate::pool::gather::gather;
 use http::{Method, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Serves an app, or anybody on the plaintext `side`. When `drain` is cancelled, requests in flight are finished and the connection ends.
@@ -48,42 +50,7 @@ where
         .max_send_buf_size(STREAM_SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
-    let (io, told) = Gate::new(io, side);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let tunnel = request.method() == Method::CONNECT;
-        // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
-        let answer = told.begin().map_or_else(|| Ok(Box::pin(serve(request))), Err);
-        answered(told.clone(), tunnel, answer)
-    });
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "connection of the app ended");
-    }
-}
-
-/// Answers, also for what the gate refused, and tells the gate.
-async fn answered<F, G>(
-    told: Arc<Told>,
-    tunnel: bool,
-    answer: Result<F, Bad>,
-) -> Result<Response<Answer<G>>, Infallible>
-where
-    F: Future<Output = Response<Answer<G>>>,
-{
-    let answer = match answer {
-        Ok(answer) => answer.await,
-        Err(bad) => Failure::refused(bad).answer(false),
-    };
-    let status = answer.status();
-    told.answered(status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success()));
-    Ok(answer)
+    kept(builder, io, side, drain, serve).await;
 }
 
 /// Serves a peer's proxy.
@@ -132,12 +99,6 @@ where
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: UntilEnd + Unpin + Send + 'static,
 {
-    let (io, told) = Gate::new(io, Side::Edge);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let tunnel = request.method() == Method::CONNECT;
-        let answer = told.begin().map_or_else(|| Ok(Box::pin(serve(request))), Err);
-        answered(told.clone(), tunnel, answer)
-    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -160,15 +121,52 @@ where
         Some(true) => builder.http2_only(),
         Some(false) => builder.http1_only(),
     };
+    kept(builder, io, Side::Edge, drain, serve).await;
+}
+
+/// Serves a connection that callers keep between requests, to its end or that of the proxy. What the gate refuses is
+/// answered here, too, and the gate hears of every answer.
+async fn kept<I, S, F, G>(builder: auto::Builder<TokioExecutor>, io: I, side: Side, drain: CancellationToken, serve: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Answer<G>>> + Send + 'static,
+    G: UntilEnd + Unpin + Send + 'static,
+{
+    let (io, told) = Gate::new(io, side);
+    let parting = Arc::new(Parting::new(drain.clone()));
+    let leaving = parting.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let tunnel = request.method() == Method::CONNECT;
+        let (kind, parting, told) = (leaving.begins(&request), leaving.clone(), told.clone());
+        // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
+        let answer = told.begin().map_or_else(|| Ok(Box::pin(serve(request))), Err);
+        async move {
+            let mut answer = match answer {
+                Ok(answer) => answer.await,
+                Err(bad) => Failure::refused(bad).answer(false),
+            };
+            let status = answer.status();
+            told.answered(status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success()));
+            parting.ends(kind, &mut answer);
+            Ok::<_, Infallible>(answer)
+        }
+    });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            let waited = if parting.waits() { timeout(LAST_REQUEST, connection.as_mut()).await.ok() } else { None };
+            match waited {
+                Some(served) => served,
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection from outside ended");
+        tracing::debug!(%error, "a connection ended");
     }
 }

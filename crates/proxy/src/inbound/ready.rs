@@ -166,6 +166,13 @@ impl Apps {
         self.ports.load().keys().filter_map(|port| Some((*port, checks.unwell(*port)?))).collect()
     }
 
+    /// Resolves when every port has been looked at.
+    pub async fn looked(&self) {
+        let seen = |port: &Arc<Port>| port.looked.load(Ordering::Relaxed);
+        // We hold a sender.
+        let _ = self.news.subscribe().wait_for(|_| self.ports.load().values().all(seen)).await;
+    }
+
     /// Looks and asks for as long as the proxy runs.
     pub async fn watch(&self) {
         tokio::join!(self.look(), self.ask());

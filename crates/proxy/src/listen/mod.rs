@@ -1,6 +1,7 @@
 //! Listeners: what is bound, what accepts, and what each connection is.
 
 pub mod detect;
+pub mod open;
 pub mod origin;
 pub mod redirected;
 pub mod vips;
@@ -51,7 +52,7 @@ fn files_max() -> usize {
 
 /// Accepts until `stop`; each connection is a task of its own, finished even after `stop`. A connection beyond a bound is
 /// closed at once, so that its caller hears of it and does not wait in the kernel's queue.
-pub async fn accept<S, F>(listener: TcpListener, stop: CancellationToken, connections: TaskTracker, serve: S)
+pub async fn accept<S, F>(listener: Arc<TcpListener>, stop: CancellationToken, connections: TaskTracker, serve: S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,

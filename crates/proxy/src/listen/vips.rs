@@ -1,6 +1,7 @@
 //! A listener for each port of each virtual address, opened when the service appears and closed when it goes.
 //! Connections that were accepted stay.
 
+use super::open::TCP;
 use super::{accept, bind};
 use crate::compile::Running;
 use crate::http::gate::Side;
@@ -9,13 +10,14 @@ use crate::outbound::tcp;
 use crate::vips::{Named, Names};
 use crate::worker::Worker;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// Keeps listeners in step with names until the proxy drains.
-pub async fn keep(worker: Arc<Worker>) {
+/// Keeps listeners in step with names until the proxy drains. `number` is the worker's.
+pub async fn keep(worker: Arc<Worker>, number: usize) {
     let mut changed = worker.state.changed();
     let names = worker.state.names();
     let mut open: BTreeMap<SocketAddr, CancellationToken> = BTreeMap::new();
@@ -33,8 +35,8 @@ pub async fn keep(worker: Arc<Worker>) {
             if open.contains_key(&address) {
                 continue;
             }
-            match bind(address).and_then(TcpListener::from_std) {
-                Ok(listener) => drop(open.insert(address, start(&worker, listener, named, address.port()))),
+            match sockets(&worker, address, number) {
+                Ok(sockets) => drop(open.insert(address, start(&worker, sockets, named, address.port()))),
                 Err(error) => {
                     tracing::warn!(%address, service = %named.service, %error,
                         "cannot listen on a virtual address; is the range of --vips on this host?");
@@ -57,13 +59,29 @@ fn wanted(running: &Running, names: &Names) -> BTreeMap<SocketAddr, Named> {
     wanted
 }
 
-fn start(worker: &Arc<Worker>, listener: TcpListener, named: Named, port: u16) -> CancellationToken {
+/// What a process before us left for this worker, else a new one.
+fn sockets(worker: &Worker, address: SocketAddr, number: usize) -> io::Result<Vec<Arc<TcpListener>>> {
+    let mut sockets = worker.state.listening.left(address, number);
+    if sockets.is_empty() {
+        sockets.push(bind(address)?);
+    }
+    let open = |socket| {
+        let socket = Arc::new(TcpListener::from_std(socket)?);
+        worker.state.listening.add(TCP, &socket);
+        Ok(socket)
+    };
+    sockets.into_iter().map(open).collect()
+}
+
+fn start(worker: &Arc<Worker>, sockets: Vec<Arc<TcpListener>>, named: Named, port: u16) -> CancellationToken {
     let stop = worker.state.drain.child_token();
-    let connections = worker.state.connections.clone();
-    let worker = worker.clone();
-    tokio::spawn(accept(listener, stop.clone(), connections, move |stream, _| {
-        one(worker.clone(), stream, named.clone(), port)
-    }));
+    for socket in sockets {
+        let (worker, named) = (worker.clone(), named.clone());
+        let connections = worker.state.connections.clone();
+        tokio::spawn(accept(socket, stop.clone(), connections, move |stream, _| {
+            one(worker.clone(), stream, named.clone(), port)
+        }));
+    }
     stop
 }
 

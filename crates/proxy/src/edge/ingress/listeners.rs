@@ -3,6 +3,7 @@
 use super::serve::{ALPN, serve};
 use super::{Ingress, about_port};
 use crate::limits::LISTEN_AGAIN;
+use crate::listen::open::TCP;
 use crate::listen::{accept, bind};
 use crate::state::State;
 use crate::worker::Worker;
@@ -37,7 +38,7 @@ pub async fn keep(state: Arc<State>, ingress: Arc<Ingress>, workers: Vec<Arc<Wor
         state.listener_problems.keep(gone);
         let mut failed = false;
         for port in wanted.iter().filter(|port| !open.contains_key(port)).copied().collect::<Vec<_>>() {
-            let opened = sockets(SocketAddr::new(ingress.address, port), workers.len());
+            let opened = sockets(&state, SocketAddr::new(ingress.address, port), workers.len());
             let problem = opened.as_ref().err().map(ToString::to_string);
             failed |= problem.is_some();
             if state.listener_problems.set(&about_port(port), problem) {
@@ -57,12 +58,18 @@ pub async fn keep(state: Arc<State>, ingress: Arc<Ingress>, workers: Vec<Arc<Wor
     }
 }
 
-/// One socket for each worker. The kernel would share the address with another process as well: an exclusive socket
-/// before the first one finds that out.
-fn sockets(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, BindError> {
-    drop(process::bind_std(address, FLAG)?);
-    let other = |source| BindError::Other { addr: address, flag: FLAG.into(), source };
-    (0..count).map(|_| bind(address).map_err(other)).collect()
+/// At least one socket for each worker: those that a process before us left, and new ones. The kernel would share the
+/// address with another process as well: an exclusive socket before the first one finds that out.
+fn sockets(state: &State, address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, BindError> {
+    if !state.listening.was_left(address) {
+        drop(process::bind_std(address, FLAG)?);
+    }
+    let mut sockets: Vec<_> = (0..count).flat_map(|worker| state.listening.left(address, worker)).collect();
+    while sockets.len() < count {
+        let other = |source| BindError::Other { addr: address, flag: FLAG.into(), source };
+        sockets.push(bind(address).map_err(other)?);
+    }
+    Ok(sockets)
 }
 
 async fn hand_out(
@@ -75,15 +82,16 @@ async fn hand_out(
 ) {
     let tls = tls(state, ingress, port);
     tracing::info!(port, address = %ingress.address, "listening for traffic from outside");
-    for (worker, socket) in workers.iter().zip(sockets) {
+    for (worker, socket) in workers.iter().cycle().zip(sockets) {
         let (worker, ingress, tls, stop) = (worker.clone(), ingress.clone(), tls.clone(), stop.clone());
         let connections = state.connections.clone();
         let runtime = worker.runtime.wait().await.clone();
         runtime.spawn(async move {
             let listener = match tokio::net::TcpListener::from_std(socket) {
-                Ok(listener) => listener,
+                Ok(listener) => Arc::new(listener),
                 Err(error) => return tracing::error!(%error, port, "a listener cannot start"),
             };
+            worker.state.listening.add(TCP, &listener);
             accept(listener, stop, connections, |stream, peer| {
                 serve(worker.clone(), ingress.clone(), tls.clone(), port, stream, peer)
             })
