@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use process::CommonOptions;
+use proxy::overload::MemorySize;
 use proxy::redirect::Plan;
 use proxy::vips::Cidr;
 use proxy::{Config, Mode, Role, Sidecar};
@@ -142,6 +143,10 @@ pub struct Run {
     /// Threads that carry traffic.
     #[arg(long, default_value_t = WORKERS, value_name = "N")]
     pub workers: usize,
+    /// Memory this process may use, such as 256M. From 85 % of it on connections are let go, then refused, then requests.
+    /// Without it: what its control group may use, if that is bounded.
+    #[arg(long, env = "WEFT_MEMORY_MAX", value_name = "SIZE")]
+    pub memory_max: Option<MemorySize>,
     /// Take over from the process that serves with this data folder: its sockets, its identity and its place at the
     /// control plane; it then finishes what it has and ends. With nobody to take over from, start as usual.
     #[arg(long, env = "WEFT_TAKE_OVER")]
@@ -176,6 +181,7 @@ impl Run {
             role: Role::Sidecar(sidecar),
             workers: self.workers,
             answer_headers: !self.no_answer_headers,
+            memory_max: self.memory_max,
             take_over: self.take_over,
             token_file: self.token_file.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

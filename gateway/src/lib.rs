@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use process::{CommonOptions, Process, Runtime};
+use proxy::overload::MemorySize;
 use proxy::{Config, Gateway, Role};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -29,6 +30,10 @@ pub struct Options {
     /// Certificates that Gateways name: NAMESPACE/NAME/tls.crt and tls.key below this folder.
     #[arg(long, default_value = "/etc/weft/certificates", value_name = "FOLDER")]
     pub certificates: PathBuf,
+    /// Memory this process may use, such as 256M. From 85 % of it on connections are let go, then refused.
+    /// Without it: what its control group may use, if that is bounded.
+    #[arg(long, env = "WEFT_MEMORY_MAX", value_name = "SIZE")]
+    pub memory_max: Option<MemorySize>,
     /// Take over from the process that serves with this data folder: its sockets, its identity and its place at the
     /// control plane; it then finishes what it has and ends. With nobody to take over from, start as usual.
     #[arg(long, env = "WEFT_TAKE_OVER")]
@@ -40,12 +45,13 @@ pub struct Options {
 
 /// Runs the program to its end.
 pub fn main(options: Options) -> ExitCode {
-    let Options { common, token_file, listen, ingress_address, certificates, take_over, workers } = options;
+    let Options { common, token_file, listen, ingress_address, certificates, memory_max, take_over, workers } = options;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let config = Config {
         role: Role::Gateway(Gateway { listen, ingress: ingress_address, certificates }),
         workers: workers.filter(|workers| *workers > 0).unwrap_or_else(cores),
         answer_headers: false,
+        memory_max,
         take_over,
         token_file,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,5 +1,6 @@
 //! What a proxy is told on its command line.
 
+use crate::overload::MemorySize;
 use crate::vips::Cidr;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ pub struct Config {
     pub workers: usize,
     /// Say in answers which zone and workload gave them.
     pub answer_headers: bool,
+    /// Memory this process may use; none: that of its control group, if there is one.
+    pub memory_max: Option<MemorySize>,
     /// Take over from the process that serves with this data folder, if there is one.
     pub take_over: bool,
     /// Read at the first start only.

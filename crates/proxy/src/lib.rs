@@ -29,6 +29,7 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod outbound;
+pub mod overload;
 pub mod pool;
 pub mod record;
 pub mod redirect;

@@ -170,6 +170,35 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 /// A drain waits so long for the next request on a kept connection of HTTP/1.1, to answer it with `close` (Apache keeps
 /// such connections for 5 s at all times; apps under load use theirs many times a second).
 pub const LAST_REQUEST: Duration = Duration::from_secs(2);
+/// Memory and workers are looked at this often (Envoy's overload manager: 250 ms).
+pub const OVERLOAD_TICK: Duration = Duration::from_millis(250);
+/// Thousandths of memory from which on idle connections are closed sooner (Envoy's example: 85 %).
+pub const IDLE_SHRUNK_AT: u32 = 850;
+/// What idle connections are granted at the end of that (Envoy's example: 2 s).
+pub const IDLE_SHRUNK: Duration = Duration::from_secs(2);
+/// Thousandths of memory at which a proxy becomes unready: before anything is refused.
+pub const UNREADY_AT: u32 = 900;
+/// And below which it is ready again, so that readiness does not flap.
+pub const READY_AGAIN_BELOW: u32 = 850;
+/// Thousandths of memory at which new connections are closed (Envoy's example: 92 %).
+pub const CONNECTIONS_REFUSED_AT: u32 = 920;
+/// Thousandths of memory at which requests are refused (Envoy's example: 95 %).
+pub const REQUESTS_REFUSED_AT: u32 = 950;
+/// Requests under way in one process (linkerd: 100,000).
+pub const IN_FLIGHT_MAX: usize = 100_000;
+/// A worker's queue is sampled this often.
+pub const DELAY_SAMPLE: Duration = Duration::from_millis(50);
+/// A wait in a worker's queue that is too long: a peer takes a proxy for frozen after [`PING_ANSWER`], so a quarter of it.
+pub const DELAY_TARGET: Duration = Duration::from_millis(250);
+/// When even the shortest wait of so long was too long, the queue stands (RFC 8289 section 4.3 has 100 ms for links of
+/// 5 ms; the same proportion, and no shorter than what a busy scheduler may take).
+pub const DELAY_STANDS: Duration = Duration::from_secs(1);
+/// Thousandths of requests by which more are refused at each sample while a queue stands.
+pub const SHED_STEP_UP: u32 = 25;
+/// And by which fewer are, once it does not: slower, so that it does not swing.
+pub const SHED_STEP_DOWN: u32 = 10;
+/// Some requests are served whatever happens, so that an end of overload is seen.
+pub const SHED_MAX: u32 = 950;
 /// After a hot restart, sockets that nobody wants any more are closed after this: virtual addresses settle at once.
 pub const LEFT_OVER: Duration = Duration::from_secs(10);
 /// Probes of peer gateways.

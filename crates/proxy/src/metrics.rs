@@ -77,6 +77,11 @@ impl Collector for Traffic {
         }
         let counters = [
             ("weft_config_swaps", "Configurations this proxy has begun to run", self.state.swaps()),
+            (
+                "weft_connections_refused",
+                "Connections closed for want of memory or files",
+                self.state.overload.refused_connections(),
+            ),
             ("weft_certificate_renewals", "Certificates this proxy has got", self.state.credentials.replacements()),
         ];
         for (name, help, count) in counters {

@@ -97,7 +97,7 @@ fn report(state: &State, version: &str) -> ProxyReport {
     let draining = state.drain_begun();
     ProxyReport {
         version: version.to_owned(),
-        ready: configured && unready_ports.is_empty() && !draining,
+        ready: configured && unready_ports.is_empty() && !draining && !state.overload.is_unready(),
         unready_ports,
         unwell: state.apps.unwell(),
         draining,

@@ -16,6 +16,7 @@ use crate::listen::open::{TCP, UDP};
 use crate::listen::{self, accept};
 use crate::metrics::Traffic;
 use crate::outbound::http::{Via, serve};
+use crate::overload::{self, Memory};
 use crate::report::Reports;
 use crate::state::{Own, OwnError, State};
 use crate::tcp::preamble;
@@ -184,6 +185,8 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
         let (udp, tcp) = dns_sockets(&state, address).await?;
         dns = Some(tasks.spawn_fatal("dns", dns::serve(udp, tcp, state.names(), dns::resolvers(address))));
     }
+    let memory = Memory::bounded(config.memory_max);
+    tasks.spawn("load", overload::watch(state.clone(), memory, process.readiness.clone()));
     tasks.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));
     tasks.spawn(
         "link",
@@ -419,6 +422,8 @@ pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, numbe
     tokio::spawn(worker.clone().tend(number));
     let told = worker.cells.clone();
     tokio::spawn(async move { told.access.keep().await });
+    let measured = worker.clone();
+    tokio::spawn(async move { overload::measure(&measured.load).await });
     let drained = async {
         worker.state.drain.cancelled().await;
         worker.state.connections.wait().await;

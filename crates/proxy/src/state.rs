@@ -5,6 +5,7 @@ use crate::edge::ingress::Problems;
 use crate::inbound::ready::Apps;
 use crate::listen::open::Listening;
 use crate::outbound::breaker::Breakers;
+use crate::overload::{Connections, Overload};
 use crate::record::Counters;
 use crate::vips::Names;
 use crate::worker::Worker;
@@ -15,11 +16,11 @@ use arc_swap::ArcSwap;
 use identity::{LiveCredentials, TrustStore};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Who this proxy is; fixed for the life of its certificate chain.
 #[derive(Clone, Debug)]
@@ -79,13 +80,16 @@ pub struct State {
     /// Cancelled: workers end where they stand, and their sockets with them.
     pub gone: CancellationToken,
     /// Connections being served.
-    pub connections: TaskTracker,
+    pub connections: Connections,
+    /// What it gives up for want of memory or time.
+    pub overload: Arc<Overload>,
     /// Sockets that listen.
     pub listening: Listening,
     running: ArcSwap<Running>,
     names: watch::Sender<Arc<Names>>,
     changed: watch::Sender<u64>,
     workers: RwLock<Vec<Arc<Worker>>>,
+    worker_count: AtomicUsize,
     ejected: Mutex<BTreeMap<usize, BTreeMap<String, RouteReason>>>,
     news: watch::Sender<u64>,
     start: Instant,
@@ -101,6 +105,7 @@ impl State {
         answer_headers: bool,
     ) -> Arc<Self> {
         let news = watch::Sender::new(0);
+        let overload = Arc::<Overload>::default();
         Arc::new(Self {
             own,
             credentials,
@@ -114,12 +119,14 @@ impl State {
             drain: CancellationToken::new(),
             leaving: CancellationToken::new(),
             gone: CancellationToken::new(),
-            connections: TaskTracker::new(),
+            connections: Connections::new(overload.clone()),
+            overload,
             listening: Listening::default(),
             running: ArcSwap::default(),
             names: watch::Sender::default(),
             changed: watch::Sender::new(0),
             workers: RwLock::default(),
+            worker_count: AtomicUsize::new(0),
             ejected: Mutex::default(),
             news,
             start: Instant::now(),
@@ -197,7 +204,13 @@ impl State {
     pub fn add_worker(&self, worker: Arc<Worker>) -> usize {
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
         workers.push(worker);
+        self.worker_count.store(workers.len(), Ordering::Relaxed);
         workers.len() - 1
+    }
+
+    /// How many workers there are.
+    pub fn worker_count(&self) -> usize {
+        self.worker_count.load(Ordering::Relaxed)
     }
 
     /// All workers.

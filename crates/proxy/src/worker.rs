@@ -1,14 +1,17 @@
 //! One worker: a thread with a runtime of its own, its listeners, its balancers and connections.
 
 use crate::compile::{Running, Service};
+use crate::error::Failure;
 use crate::hash::Quick;
 use crate::inbound::app::AppLinks;
 use crate::limits::MIRRORS_MAX;
 use crate::outbound::callee::Callee;
 use crate::outbound::outside::Outside;
+use crate::overload::{LetIn, Load};
 use crate::pool::transport::Transport;
 use crate::record::Cells;
 use crate::state::State;
+use api::RouteReason;
 use api::config::{Balancing, ServiceRef};
 use balance::Balancer;
 use std::collections::BTreeMap;
@@ -28,6 +31,8 @@ pub struct Worker {
     pub state: Arc<State>,
     /// Its counters.
     pub cells: Arc<Cells>,
+    /// Its requests under way, and how long they wait for it.
+    pub load: Load,
     /// Its connections to the app.
     pub apps: AppLinks,
     /// Where its tasks run, once it does.
@@ -54,6 +59,7 @@ impl Worker {
         Arc::new(Self {
             state,
             cells,
+            load: Load::default(),
             apps,
             runtime,
             transport,
@@ -157,6 +163,12 @@ impl Worker {
                 callees.remove(&callee.service);
             }
         }
+    }
+
+    /// Lets a request in, or refuses it because there is too much to do.
+    pub fn admit(&self) -> Result<LetIn<'_>, Failure> {
+        let admitted = self.load.admit(&self.state.overload, self.state.worker_count(), || self.chance());
+        admitted.map_err(|why| Failure::new(RouteReason::Overloaded, why))
     }
 
     /// The configuration of this moment.

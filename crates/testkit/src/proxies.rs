@@ -163,6 +163,7 @@ impl Member {
             role,
             workers: 1,
             answer_headers: true,
+            memory_max: None,
             take_over: false,
             token_file: Some(self.token_file.clone()),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -122,6 +122,9 @@ pub async fn serve(
     let Some(_admitted) = edge.sources.admit(peer.ip(), Instant::now()) else {
         return edge.refuse("too many connections of one source", peer, "");
     };
+    if let Err(refused) = worker.admit() {
+        return edge.refuse("overloaded", peer, &refused.text);
+    }
     let (name, hello) = match timeout(HANDSHAKE, hello(&mut stream)).await {
         Ok(Ok(read)) => read,
         Ok(Err(why)) => return edge.refuse(why, peer, ""),

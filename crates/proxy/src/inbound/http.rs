@@ -34,9 +34,11 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     // Proxies take the mark away from what apps send, so only a proxy can have set it.
     let mirrored = caller.id.is_some() && parts.headers.contains_key(headers::MIRROR);
     let inbound = running.inbound.as_ref();
-    let served = match inbound {
-        Some(inbound) => admit(worker, caller, &running, inbound, parts, body).await,
-        None => Err(Failure::new(RouteReason::NoRoute, "this proxy has no configuration yet")),
+    let admitted = worker.admit();
+    let served = match (inbound, &admitted) {
+        (_, Err(refused)) => Err(refused.clone()),
+        (Some(inbound), Ok(_)) => admit(worker, caller, &running, inbound, parts, body).await,
+        (None, Ok(_)) => Err(Failure::new(RouteReason::NoRoute, "this proxy has no configuration yet")),
     };
     let mut reason = if mirrored { RouteReason::Mirrored } else { RouteReason::Local };
     let mut response = served.unwrap_or_else(|failure| {

@@ -8,6 +8,7 @@ pub mod vips;
 
 use crate::http::refused;
 use crate::limits::{CONNECTIONS_MAX, PROCESS_CONNECTIONS_MAX};
+use crate::overload::Connections;
 use crate::pool::transport::tune;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::future::Future;
@@ -19,7 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Connections the kernel holds for us while we are busy (Linux's own default bound).
 const BACKLOG: i32 = 4_096;
@@ -52,7 +52,7 @@ fn files_max() -> usize {
 
 /// Accepts until `stop`; each connection is a task of its own, finished even after `stop`. A connection beyond a bound is
 /// closed at once, so that its caller hears of it and does not wait in the kernel's queue.
-pub async fn accept<S, F>(listener: Arc<TcpListener>, stop: CancellationToken, connections: TaskTracker, serve: S)
+pub async fn accept<S, F>(listener: Arc<TcpListener>, stop: CancellationToken, connections: Connections, serve: S)
 where
     S: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -64,6 +64,8 @@ where
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            // Closed at once: its caller goes elsewhere, or asks again.
+            Ok(_) if !connections.admit() => {}
             Ok((stream, peer)) => {
                 let (Ok(place), Ok(process)) = (own.clone().try_acquire_owned(), places().clone().try_acquire_owned())
                 else {

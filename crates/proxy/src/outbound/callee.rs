@@ -279,8 +279,9 @@ impl Callee {
         state.refresh(running, &self.service, now_us);
         state.balancer.tick(now_us);
         let Inner { balancer, links, .. } = &mut *state;
+        let idle_max = worker.state.overload.idle(LINK_IDLE);
         let idle =
-            |link: &Link| link.in_flight() == 0 && now_us.saturating_sub(link.used_us()) > LINK_IDLE.as_micros() as u64;
+            |link: &Link| link.in_flight() == 0 && now_us.saturating_sub(link.used_us()) > idle_max.as_micros() as u64;
         links.retain(|id, held| {
             let known = balancer.candidate(*id).is_some();
             held.retain(|held| known && !idle(&held.link));

@@ -88,7 +88,10 @@ pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) 
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let grpc = is_grpc(&parts.headers);
     let mut notes = Notes::default();
-    let served = route(worker, &running, via, parts, body, started, &mut notes).await;
+    let served = match worker.admit() {
+        Ok(_under_way) => route(worker, &running, via, parts, body, started, &mut notes).await,
+        Err(refused) => Err(refused),
+    };
     let response = served.unwrap_or_else(|failure| {
         notes.reason = Some(failure.reason);
         failure.answer(grpc)

@@ -172,6 +172,20 @@ impl Proxy {
         }
     }
 
+    /// Keeps the worker busy, `each` at a time.
+    pub fn hog(&self, each: Duration) -> tokio::task::AbortHandle {
+        let busy = async move {
+            loop {
+                let until = std::time::Instant::now() + each;
+                while std::time::Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        self.handle.spawn(busy).abort_handle()
+    }
+
     /// As SIGSTOP does: sockets stay, nothing answers. Until the answer is dropped.
     pub fn freeze(&self) -> std::sync::mpsc::Sender<()> {
         let (thaw, frozen) = std::sync::mpsc::channel::<()>();

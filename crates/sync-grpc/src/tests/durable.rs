@@ -142,3 +142,23 @@ fn what_a_newer_version_wrote_is_refused_and_left_alone() {
     std::fs::File::create(&path).unwrap().write_all(b"something else entirely").unwrap();
     assert!(matches!(Follower::durable(&path, Absence::Keep), Err(JournalError::Foreign { .. })));
 }
+
+#[tokio::test]
+async fn a_follower_that_left_its_disk_writes_nothing_until_it_is_back() {
+    let tls = tls();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    let config = Published::new(lineage(1, 1));
+    config.replace(items(3, "a"));
+    let server = Server::start(&tls, Offer::new(publishes("config", &config)), Admission::default()).await;
+    let follower = Follower::kept(&path, Absence::Follow).unwrap();
+    let _client = Client::start(&tls, server.addr, follows("config", &follower));
+    until(&mut follower.watch(), "the config arrives", |held| *held.items == items(3, "a")).await;
+    follower.leave_disk();
+    let before = std::fs::read(&path).unwrap();
+    config.replace(items(4, "b"));
+    until(&mut follower.watch(), "the change is held", |held| *held.items == items(4, "b")).await;
+    assert_eq!(std::fs::read(&path).unwrap(), before, "another process writes there");
+    follower.back_to_disk().unwrap();
+    assert_eq!(*Follower::kept(&path, Absence::Follow).unwrap().held().items, items(4, "b"));
+}
