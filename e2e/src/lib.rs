@@ -5,6 +5,7 @@ pub mod demo;
 pub mod dns;
 pub mod hammer;
 pub mod idle;
+pub mod judges;
 pub mod load;
 pub mod mesh;
 pub mod row;

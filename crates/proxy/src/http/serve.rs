@@ -10,6 +10,7 @@ use crate::limits::{
     EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX,
     STREAM_SEND_BUFFER, STREAMS_MAX,
 };
+use crate::listen::opening::Opening;
 use crate::pool::gather::gather;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -133,7 +134,7 @@ where
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: UntilEnd + Unpin + Send + 'static,
 {
-    let (io, told) = Gate::new(io, side);
+    let (io, told) = Gate::new(Opening::new(io), side);
     let parting = Arc::new(Parting::new(drain.clone()));
     let leaving = parting.clone();
     let service = service_fn(move |request: Request<Incoming>| {

@@ -2,6 +2,7 @@
 
 pub mod detect;
 pub mod open;
+pub mod opening;
 pub mod origin;
 pub mod redirected;
 pub mod vips;
