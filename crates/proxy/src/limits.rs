@@ -215,3 +215,7 @@ pub const GATEWAY_CONNECT: Duration = Duration::from_millis(700);
 pub const GATEWAY_AVOID: Duration = Duration::from_secs(5);
 /// Ports and services that get virtual addresses.
 pub const VIPS_MAX: usize = 4_096;
+/// Requests at one app that count as full use of it (Envoy's and Kuma's circuit breaker, 1024; balancers use the same).
+pub const APP_IN_FLIGHT_FULL: f64 = 1024.0;
+/// Utilisation from which answers tell it: well below the 90 % at which places spill, and no header for most answers.
+pub const LOAD_TOLD_FROM_PERCENT: u64 = 50;

@@ -17,6 +17,9 @@ const TRAFFIC_EVERY: Duration = Duration::from_secs(1);
 /// Changes of state wait this long for others to come along; short, because failover depends on readiness.
 const GATHER: Duration = Duration::from_millis(10);
 
+/// Utilisation is told in steps of 5 %, as zones keep it.
+const LOAD_STEPS: f64 = 20.0;
+
 /// The published view, and what it last said.
 #[derive(Clone)]
 pub struct Reports {
@@ -56,7 +59,7 @@ impl Reports {
             }
             if Instant::now() >= traffic_at {
                 traffic_at = Instant::now() + TRAFFIC_EVERY;
-                let now = Traffic { flows: state.counters.flows(), load: None };
+                let now = Traffic { flows: state.counters.flows(), load: load(&state) };
                 if now != traffic {
                     self.put(item::TRAFFIC, &now);
                     traffic = now;
@@ -88,6 +91,11 @@ impl Reports {
         let payload = serde_json::to_vec(value).expect("reports are plain data");
         self.published.commit([(Key::from(key), Some(Bytes::from(payload)))]);
     }
+}
+
+/// In steps, so that a report differs only where something would be decided.
+fn load(state: &State) -> Option<f64> {
+    state.load.measure(state).map(|load| (load * LOAD_STEPS).round() / LOAD_STEPS)
 }
 
 fn report(state: &State, version: &str) -> ProxyReport {

@@ -2,6 +2,7 @@
 
 use crate::compile::Running;
 use crate::edge::ingress::Problems;
+use crate::inbound::load::Load;
 use crate::inbound::ready::Apps;
 use crate::listen::open::Listening;
 use crate::outbound::breaker::Breakers;
@@ -65,6 +66,8 @@ pub struct State {
     pub counters: Counters,
     /// How much of each called service is in use.
     pub breakers: Breakers,
+    /// How much it has to do.
+    pub load: Load,
     /// Whether the app answers.
     pub apps: Apps,
     /// Where the app is.
@@ -111,6 +114,7 @@ impl State {
             credentials,
             trust,
             counters: Counters::default(),
+            load: Load::default(),
             breakers: Breakers::default(),
             apps: Apps::new(app_address, news.clone()),
             app_address,

@@ -65,6 +65,28 @@ async fn when_the_local_instance_dies_the_other_zone_answers_within_half_a_secon
 }
 
 #[tokio::test]
+async fn a_zone_whose_app_has_too_much_to_do_shares_with_the_next() {
+    let zones = zones(&["cart"]).await;
+    let mut client = Client::to(zones.web.outbound).await;
+    let (west, worker) = (&zones.west.state, zones.west.state.workers()[0].clone());
+    // Twice the requests that are full use of an app.
+    let at_work: Vec<_> = (0..2_048).map(|_| worker.apps.in_flight.begin()).collect();
+    assert_eq!(west.load.measure(west), Some(2.0));
+    let since = Instant::now();
+    loop {
+        let answer = client.get(CART, "/").await;
+        assert_eq!((answer.status(), answer.header("weft-load")), (200, ""), "{}", answer.text);
+        if answer.header("weft-zone") == "east" {
+            assert_eq!(answer.header("weft-reason"), "LOCAL_OVERLOADED");
+            break;
+        }
+        assert!(since.elapsed() < SOON, "everything stays in a zone at 200 %");
+    }
+    drop(at_work);
+    assert_eq!(west.load.measure(west), Some(0.0));
+}
+
+#[tokio::test]
 async fn a_zone_named_by_the_caller_answers() {
     let zones = zones(&["cart"]).await;
     let mut client = Client::to(zones.web.outbound).await;

@@ -16,6 +16,8 @@ pub const ZONE: HeaderName = HeaderName::from_static("weft-zone");
 pub const WORKLOAD: HeaderName = HeaderName::from_static("weft-workload");
 /// Verified identity of the caller, for the app.
 pub const PEER: HeaderName = HeaderName::from_static("weft-peer");
+/// Utilisation of the app, in percent; between proxies only.
+pub const LOAD: HeaderName = HeaderName::from_static("weft-load");
 /// Policy that refused, `NAMESPACE/NAME`.
 pub const POLICY: HeaderName = HeaderName::from_static("weft-policy");
 /// What is left of the request's time, in milliseconds.

@@ -1,12 +1,13 @@
 //! Connections to the app on this host, for each of its ports.
 
+use super::load::InFlight;
 use crate::hash::Quick;
 use crate::http::body::Outgoing;
 use crate::limits::{APP_CONNECT, APP_LINK_IDLE, APP_LINKS_IDLE};
 use crate::pool::link::sentence;
 use crate::pool::server::{Keep, Seat, Server, Unanswered};
 use crate::worker::Worker;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,11 @@ pub enum AppError {
 
 /// Connections of one worker.
 #[derive(Default)]
-pub struct AppLinks(Mutex<Quick<u16, Arc<Server>>>);
+pub struct AppLinks {
+    servers: Mutex<Quick<u16, Arc<Server>>>,
+    /// Requests at the app.
+    pub in_flight: InFlight,
+}
 
 impl AppLinks {
     /// Sends to the app. A pooled connection that turns out closed costs nothing but another one.
@@ -39,23 +44,29 @@ impl AppLinks {
     ) -> Result<(Response<Incoming>, Seat), AppError> {
         let known = worker.state.apps.port(port).ok_or_else(|| AppError::Unreachable("the port is gone".into()))?;
         let frozen = "the app accepts connections and answers nothing";
+        let working = self.in_flight.begin();
         let waiting = known.begin().ok_or_else(|| AppError::Unreachable(frozen.into()))?;
-        let sent = tokio::select! {
+        let mut sent = tokio::select! {
             sent = send(worker, self.server(port), port, http2, request) => sent,
             () = waiting.frozen() => return Err(AppError::Broken(frozen.into())),
         };
         waiting.answered();
+        if let Ok((response, seat)) = &mut sent
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            seat.working = Some(working);
+        }
         sent
     }
 
     fn server(&self, port: u16) -> Arc<Server> {
-        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.entry(port).or_insert_with(|| Server::new(KEEP)).clone()
     }
 
     /// Closes connections that were idle for long.
     pub fn sweep(&self) {
-        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever holds one gives a connection back to it.
         servers.retain(|_, server| server.sweep() || Arc::strong_count(server) > 1);
     }

@@ -45,6 +45,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
         reason = failure.reason;
         failure.answer(grpc)
     });
+    worker.state.load.tell(response.headers_mut());
     if worker.state.answer_headers {
         response.headers_mut().insert(headers::WORKLOAD, headers::value(&worker.state.own.workload));
     }

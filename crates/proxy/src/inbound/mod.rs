@@ -4,6 +4,7 @@ pub mod app;
 pub mod authorize;
 pub mod health;
 pub mod http;
+pub mod load;
 pub mod ready;
 pub mod tcp;
 

@@ -9,6 +9,7 @@ use crate::error::ConnectError;
 use crate::http::body::Outgoing;
 use crate::http::headers;
 use crate::http::retry::Budget;
+use crate::inbound::load;
 use crate::limits::{LINK_IDLE, LINKS_PER_PEER, STREAMS_MAX, STREAMS_PER_LINK};
 use crate::pool::link::{Link, SendError, sentence};
 use crate::pool::transport::Carries;
@@ -322,6 +323,11 @@ impl Callee {
         self.lock().balancer.finished(target, now_us, outcome);
     }
 
+    /// An answer told how much its app has to do.
+    fn loaded(&self, id: CandidateId, load: f64, now_us: u64) {
+        self.lock().balancer.load(id, load, now_us);
+    }
+
     /// A connection of bytes through a gateway is open.
     pub fn connection_opened(&self, id: CandidateId, now_us: u64) -> ConnectionId {
         self.lock().balancer.connection_opened(id, now_us)
@@ -436,7 +442,12 @@ pub struct Lease {
 impl Lease {
     /// Sends, and waits for the head of the answer.
     pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, SendError> {
-        let sent = self.link.send(request).await;
+        let mut sent = self.link.send(request).await;
+        if let Ok(response) = &mut sent
+            && let Some(load) = load::told(response.headers_mut())
+        {
+            self.callee.loaded(self.choice.id, load, self.worker.now_us());
+        }
         self.waits = None;
         self.outcome = match &sent {
             // Its proxy is there and its app is not: nothing more should go there.

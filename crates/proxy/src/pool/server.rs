@@ -5,6 +5,7 @@
 
 use super::link::{Link, sentence};
 use crate::http::body::{Outgoing, UntilEnd};
+use crate::inbound::load::Working;
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, LINK_IDLE, LINKS_PER_PEER, STREAMS_PER_LINK};
 use futures_util::FutureExt;
 use http::{Request, Response};
@@ -45,6 +46,8 @@ pub struct Seat {
     on: On,
     /// Not the first request on this connection: it may have been closed while nobody looked.
     pub used: bool,
+    /// Counted until the answer has ended.
+    pub working: Option<Working>,
 }
 
 enum On {
@@ -114,7 +117,7 @@ impl Server {
         if let On::Shared(link) = &on {
             link.count(true, self.now_us());
         }
-        Seat { server: self.clone(), on, used }
+        Seat { server: self.clone(), on, used, working: None }
     }
 
     fn now_us(&self) -> u64 {

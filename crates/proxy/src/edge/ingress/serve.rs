@@ -5,6 +5,7 @@ use crate::compile::Running;
 use crate::error::Failure;
 use crate::http::{filter, path};
 use crate::limits::{EDGE_URI_MAX, HANDSHAKE};
+use crate::outbound::hashing::ClientAddress;
 use crate::outbound::http::{Destination, Via, serve as route};
 use crate::worker::Worker;
 use api::RouteReason;
@@ -106,6 +107,7 @@ impl At {
     /// Makes of a request from outside one that may be decided about: one host, one spelling of its path, and nothing
     /// said of callers but by us.
     pub fn receive(&self, parts: &mut Parts) -> Result<(), Failure> {
+        parts.extensions.insert(ClientAddress(self.from));
         let bad = |text: &str| Failure::new(RouteReason::BadRequest, text);
         let length = parts.uri.path_and_query().map_or(0, |whole| whole.as_str().len());
         if length > EDGE_URI_MAX {
