@@ -1,6 +1,6 @@
 //! One record per request: counted in cells of the worker that served it, and told to the access log.
 
-use crate::access::AccessLog;
+use crate::access::{ACCESS, AccessLog};
 use crate::hash::Quick;
 use crate::limits::SERIES_MAX;
 use api::config::ServiceRef;
@@ -9,6 +9,7 @@ use api::{RouteReason, ZoneName};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use tracing::{Level, event};
 
 /// Upper bounds of the latency histogram, microseconds: 1-2.5-5 steps from 250 us to 10 s.
 pub const BUCKETS_US: [u64; 15] = [

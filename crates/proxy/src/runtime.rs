@@ -316,7 +316,7 @@ fn prepare(role: &Role, state: &Arc<State>, data: &Path) -> Result<(Service, Soc
             Ok((service, sockets, vips.map(|range| Vips::open(range, Some(data)))))
         }
         Role::Gateway(Gateway { listen, ingress, certificates }) if state.own.id.as_workload().is_some() => {
-            let sockets = vec![(Purpose::Leaving, bind(*listen, "listen")?)];
+            let sockets = first(state, Purpose::Leaving, *listen, "listen")?;
             let ingress = Arc::new(Ingress::new(*ingress, certificates.clone()));
             Ok((Service::Edge { tls: sidecar_tls(state), ingress }, sockets, None))
         }

@@ -101,9 +101,9 @@ impl Leaving {
 
     fn decide(&self, worker: &Worker, running: &Running, request: Option<(&str, &str)>) -> Result<(), Failure> {
         let (_, _, authorization) = self.outside(running)?;
-        let Caller { id, name, port, .. } = &self.caller;
+        let Caller { peer, name, port, .. } = &self.caller;
         let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = name, "would be refused");
-        match decide(authorization, id.as_ref(), Asked { port: *port, request }, audited) {
+        match decide(authorization, peer.as_ref(), Asked { port: *port, request }, audited) {
             Verdict::Allowed => Ok(()),
             Verdict::Denied(policy) => {
                 worker.state.counters.denied(policy.unwrap_or_default());

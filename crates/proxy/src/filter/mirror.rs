@@ -88,7 +88,7 @@ impl One {
         let Ok(admitted) = callee.admit(&running, worker.now_us()) else {
             return self.record(503, RouteReason::CircuitOpen, None, "");
         };
-        let ask = Ask { zone: mirror.zone.as_ref(), tried: &[], precious: false };
+        let ask = Ask { zone: mirror.zone.as_ref(), tried: &[], precious: false, hash: None };
         let mut lease = match callee.lease(worker, &running, &ask, *connect).await {
             Ok(lease) => lease,
             Err(Refused::Nobody(reason)) => return self.record(503, reason, None, ""),

@@ -7,6 +7,7 @@ use super::outside::{Endpoint, NoSeat, Outside};
 use crate::compile::{Port, Service};
 use crate::error::Failure;
 use crate::http::body::{Answer, Replay};
+use crate::http::idle::Idle;
 use crate::http::retry::{Ended, Tries, safe};
 use crate::http::{headers, upgrade};
 use crate::pool::server::Seat;
