@@ -5,6 +5,7 @@
 
 use crate::edge::ingress::table::Listener;
 use crate::filter::rate_limit::RateLimits;
+use crate::hash::Quick;
 use crate::http::filter::Filters;
 use crate::http::matching::Match;
 use crate::outbound::hashing::Hashing;
@@ -18,7 +19,7 @@ use api::{TrustDomain, ZoneName};
 use bytes::Bytes;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Items as they are followed.
@@ -42,7 +43,7 @@ pub struct Running {
     /// Where to look for keys of requests; only services with a hash algorithm.
     pub hashing: HashMap<ServiceRef, Hashing>,
     /// Host names without zone, in lower case.
-    pub hosts: HashMap<String, Arc<Service>>,
+    pub hosts: Quick<String, Arc<Service>>,
     /// Zones known.
     pub zones: Arc<BTreeMap<ZoneName, ZoneInfo>>,
     /// Anchors by domain.
@@ -106,6 +107,10 @@ pub struct Places {
 impl Running {
     /// Service and zone that `host` names, without a port.
     pub fn by_host(&self, host: &str) -> Option<(&Arc<Service>, Option<ZoneName>)> {
+        // In its one form already, nearly always.
+        if let Some(service) = self.hosts.get(host) {
+            return Some((service, None));
+        }
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if let Some(service) = self.hosts.get(&host) {
             return Some((service, None));

@@ -20,6 +20,7 @@ pub mod edge;
 pub mod enroll;
 pub mod error;
 pub mod filter;
+pub mod hash;
 pub mod http;
 pub mod inbound;
 pub mod limits;

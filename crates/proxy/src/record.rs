@@ -1,10 +1,11 @@
 //! One record per request: counted in cells of the worker that served it, and told to the access log.
 
+use crate::hash::Quick;
 use crate::limits::SERIES_MAX;
 use api::config::ServiceRef;
 use api::report::Flow;
 use api::{RouteReason, ZoneName};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tracing::{Level, enabled, event};
@@ -108,7 +109,7 @@ impl Count {
 
 /// Counters of one worker. Only that worker counts; the lock is for those who read, once a second or less.
 #[derive(Debug, Default)]
-pub struct Cells(Mutex<HashMap<Series, Count>>);
+pub struct Cells(Mutex<Quick<Series, Count>>);
 
 impl Cells {
     /// Counts and tells one request.

@@ -1,6 +1,7 @@
 //! One worker: a thread with a runtime of its own, its listeners, its balancers and connections.
 
 use crate::compile::{Running, Service};
+use crate::hash::Quick;
 use crate::inbound::app::AppLinks;
 use crate::outbound::callee::Callee;
 use crate::outbound::outside::Outside;
@@ -9,7 +10,7 @@ use crate::record::Cells;
 use crate::state::State;
 use api::config::{Balancing, ServiceRef};
 use balance::Balancer;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,8 +35,8 @@ pub struct Worker {
     pub transport: Transport,
     /// Number of the workload that calls, the same in every process: its subsets, and what `source` keeps together.
     pub caller: u64,
-    callees: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Callee>>>>,
-    outsides: Mutex<HashMap<ServiceRef, HashMap<u16, Arc<Outside>>>>,
+    callees: Mutex<Quick<ServiceRef, Quick<u16, Arc<Callee>>>>,
+    outsides: Mutex<Quick<ServiceRef, Quick<u16, Arc<Outside>>>>,
     random: AtomicU64,
 }
 
@@ -100,7 +101,7 @@ impl Worker {
     /// All that were called.
     pub fn callees(&self) -> Vec<Arc<Callee>> {
         let callees = self.callees.lock().unwrap_or_else(PoisonError::into_inner);
-        callees.values().flat_map(HashMap::values).cloned().collect()
+        callees.values().flat_map(Quick::values).cloned().collect()
     }
 
     /// Next random number (splitmix64; Steele, Lea and Flood 2014).

@@ -33,7 +33,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 struct Superseded;
 
 /// The body of one request, for all its tries.
-pub struct Replay<B = Incoming>(Arc<Mutex<State<B>>>);
+pub struct Replay<B = Incoming>(Option<Arc<Mutex<State<B>>>>);
 
 struct State<B> {
     source: Option<B>,
@@ -62,9 +62,12 @@ impl<B: Body<Data = Bytes>> Replay<B> {
     }
 
     fn bounded(source: B, bytes_max: usize) -> Self {
+        if source.is_end_stream() {
+            return Self(None);
+        }
         let fits = source.size_hint().lower() <= bytes_max as u64;
-        Self(Arc::new(Mutex::new(State {
-            source: (!source.is_end_stream()).then_some(source),
+        Self(Some(Arc::new(Mutex::new(State {
+            source: Some(source),
             kept: Vec::new(),
             trailers: None,
             bytes: 0,
@@ -72,25 +75,27 @@ impl<B: Body<Data = Bytes>> Replay<B> {
             whole: fits,
             begun: false,
             try_now: 0,
-        })))
+        }))))
     }
 
     /// Whether a further try would send the same body.
     pub fn replayable(&self) -> bool {
-        let state = self.lock();
+        let Self(Some(state)) = self else { return true };
+        let state = lock(state);
         state.whole || !state.begun
     }
 
     /// The body for the next try; the one before it ends here.
     pub fn next_try(&self) -> Outgoing<B> {
-        let mut state = self.lock();
+        let Self(Some(body)) = self else { return Outgoing::Empty };
+        let mut state = lock(body);
         state.try_now += 1;
-        Outgoing::Replay { body: self.clone(), number: state.try_now, at: 0, trailers_sent: false }
+        Outgoing::Replay(Try { body: body.clone(), number: state.try_now, at: 0, trailers_sent: false })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State<B>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<B>(state: &Mutex<State<B>>) -> MutexGuard<'_, State<B>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one try sends.
@@ -98,18 +103,20 @@ pub enum Outgoing<B = Incoming> {
     /// Nothing.
     Empty,
     /// Read through the loop's copy.
-    Replay {
-        /// Of this request.
-        body: Replay<B>,
-        /// Which try.
-        number: u32,
-        /// Chunks of the kept ones already sent.
-        at: usize,
-        /// The kept trailers went out.
-        trailers_sent: bool,
-    },
+    Replay(Try<B>),
     /// Straight through; for inbound requests, which are never replayed.
     Once(B),
+}
+
+/// One try's way through a body.
+pub struct Try<B> {
+    body: Arc<Mutex<State<B>>>,
+    /// Which try.
+    number: u32,
+    /// Chunks of the kept ones already sent.
+    at: usize,
+    /// The kept trailers went out.
+    trailers_sent: bool,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Outgoing<B>
@@ -123,10 +130,7 @@ where
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Once(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Replay { body, number, at, trailers_sent } => {
-                let mut state = body.0.lock().unwrap_or_else(PoisonError::into_inner);
-                state.poll(cx, *number, at, trailers_sent)
-            }
+            Self::Replay(Try { body, number, at, trailers_sent }) => lock(body).poll(cx, *number, at, trailers_sent),
         }
     }
 
@@ -134,8 +138,8 @@ where
         match self {
             Self::Empty => true,
             Self::Once(body) => body.is_end_stream(),
-            Self::Replay { body, at, trailers_sent, .. } => {
-                let state = body.lock();
+            Self::Replay(Try { body, at, trailers_sent, .. }) => {
+                let state = lock(body);
                 let rest = state.source.as_ref().is_some_and(|source| !source.is_end_stream());
                 !rest && *at == state.kept.len() && (*trailers_sent || state.trailers.is_none())
             }
@@ -146,8 +150,8 @@ where
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(body) => body.size_hint(),
-            Self::Replay { body, at, .. } => {
-                let state = body.lock();
+            Self::Replay(Try { body, at, .. }) => {
+                let state = lock(body);
                 let kept: u64 = state.kept[(*at).min(state.kept.len())..].iter().map(|chunk| chunk.len() as u64).sum();
                 let rest = state.source.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
                 let mut hint = SizeHint::new();

@@ -2,6 +2,7 @@
 
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 /// Why a request went where it went, or failed.
 pub const REASON: HeaderName = HeaderName::from_static("weft-reason");
@@ -33,7 +34,12 @@ const SPOOFABLE: [HeaderName; 1] = [HeaderName::from_static("x-forwarded-client-
 
 /// Removes headers of one hop, those that `Connection` names included. `TE: trailers` survives, as gRPC needs it.
 pub fn strip_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
+    let present: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| **name == header::TE || HOP_BY_HOP.contains(name)).cloned().collect();
+    if present.is_empty() {
+        return;
+    }
+    let named: SmallVec<[HeaderName; 4]> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -41,7 +47,7 @@ pub fn strip_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .filter(|name| *name != header::TE && *name != header::HOST)
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in named.iter().chain(present.iter().filter(|name| **name != header::TE)) {
         headers.remove(name);
     }
     if let Some(te) = headers.get(header::TE) {
@@ -56,8 +62,9 @@ pub fn strip_hop(headers: &mut HeaderMap) {
 
 /// Removes everything that only we may say.
 pub fn strip_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
-    for name in ours.iter().chain(&SPOOFABLE) {
+    let ours = |name: &&HeaderName| name.as_str().starts_with(OURS) || SPOOFABLE.contains(name);
+    let ours: SmallVec<[HeaderName; 4]> = headers.keys().filter(ours).cloned().collect();
+    for name in &ours {
         headers.remove(name);
     }
 }

@@ -45,7 +45,8 @@ where
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
     let service = service_fn(move |request| {
-        let answer = serve(request);
+        // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
+        let answer = Box::pin(serve(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
@@ -81,7 +82,8 @@ where
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
     let service = service_fn(move |request| {
-        let answer = serve(request);
+        // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
+        let answer = Box::pin(serve(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = handle.drive(builder.serve_connection(TokioIo::new(io), service));

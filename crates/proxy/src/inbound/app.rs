@@ -1,5 +1,6 @@
 //! Connections to the app on this host, for each of its ports.
 
+use crate::hash::Quick;
 use crate::http::body::Outgoing;
 use crate::limits::{APP_CONNECT, APP_LINK_IDLE, APP_LINKS_IDLE};
 use crate::pool::link::sentence;
@@ -7,7 +8,6 @@ use crate::pool::server::{Keep, Seat, Server, Unanswered};
 use crate::worker::Worker;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
@@ -26,7 +26,7 @@ pub enum AppError {
 
 /// Connections of one worker.
 #[derive(Default)]
-pub struct AppLinks(Mutex<HashMap<u16, Arc<Server>>>);
+pub struct AppLinks(Mutex<Quick<u16, Arc<Server>>>);
 
 impl AppLinks {
     /// Sends to the app. A pooled connection that turns out closed costs nothing but another one.

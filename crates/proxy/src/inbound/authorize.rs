@@ -1,8 +1,8 @@
 //! May this caller do this? Deny rules, then allow rules, then the default (`api::config::Authorization`).
 
-use api::SpiffeId;
 use api::config::{Authorization, AuthorizationAction, AuthorizationRule, PeerMatch, RequestMatch};
 use api::kinds::DefaultAuthorization;
+use api::{Account, MeshName, Namespace, SpiffeId, ZoneName};
 
 /// What is asked for. A connection of bytes has no method and no path.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,17 @@ pub struct Asked<'a> {
     pub port: u16,
     /// Method and path in its one form.
     pub request: Option<(&'a str, &'a str)>,
+}
+
+/// Who asks, taken apart once for all requests of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer(Option<(ZoneName, MeshName, Namespace, Account)>);
+
+impl Peer {
+    /// Of a verified identity; one that is no workload's matches no rule that names callers.
+    pub fn of(id: &SpiffeId) -> Self {
+        Self(id.as_workload())
+    }
 }
 
 /// The answer.
@@ -25,7 +36,7 @@ pub enum Verdict<'a> {
 /// Decides. Policies that would have refused, were they not on audit, are told to `audited`.
 pub fn decide<'a>(
     authorization: &'a Authorization,
-    caller: Option<&SpiffeId>,
+    caller: Option<&Peer>,
     asked: Asked<'_>,
     mut audited: impl FnMut(&'a str),
 ) -> Verdict<'a> {
@@ -48,7 +59,7 @@ pub fn decide<'a>(
     }
 }
 
-fn speaks(rule: &AuthorizationRule, caller: Option<&SpiffeId>, asked: Asked<'_>) -> bool {
+fn speaks(rule: &AuthorizationRule, caller: Option<&Peer>, asked: Asked<'_>) -> bool {
     // Plaintext has no caller. A Deny that names callers cannot clear somebody unknown, so it refuses him as well.
     let from = match caller {
         Some(caller) => rule.from.is_empty() || rule.from.iter().any(|peer| is(peer, caller)),
@@ -60,15 +71,16 @@ fn speaks(rule: &AuthorizationRule, caller: Option<&SpiffeId>, asked: Asked<'_>)
 /// Whether a rule with these matches is about this caller and this request. Bytes cannot be told apart, so they match
 /// no rule about some requests only; a caller without identity matches no rule about some callers only.
 pub fn concerns(from: &[PeerMatch], to: &[RequestMatch], caller: Option<&SpiffeId>, asked: Asked<'_>) -> bool {
-    let by_caller = from.is_empty() || caller.is_some_and(|caller| from.iter().any(|peer| is(peer, caller)));
+    let by_caller =
+        from.is_empty() || caller.map(Peer::of).is_some_and(|caller| from.iter().any(|peer| is(peer, &caller)));
     by_caller && (to.is_empty() || to.iter().any(|request| covers(request, AuthorizationAction::Allow, asked)))
 }
 
-fn is(peer: &PeerMatch, caller: &SpiffeId) -> bool {
+fn is(peer: &PeerMatch, Peer(caller): &Peer) -> bool {
     let PeerMatch { zone, namespace, account } = peer;
-    let Some((in_zone, _, in_namespace, as_account)) = caller.as_workload() else { return false };
-    zone.as_ref().is_none_or(|zone| *zone == in_zone)
-        && namespace.as_ref().is_none_or(|namespace| *namespace == in_namespace)
+    let Some((in_zone, _, in_namespace, as_account)) = caller else { return false };
+    zone.as_ref().is_none_or(|zone| zone == in_zone)
+        && namespace.as_ref().is_none_or(|namespace| namespace == in_namespace)
         && account.as_ref().is_none_or(|account| account == as_account.as_str())
 }
 
@@ -106,7 +118,7 @@ mod tests {
 
     fn verdict(rules: &[AuthorizationRule], default: DefaultAuthorization, caller: &str, asked: Asked<'_>) -> String {
         let authorization = Authorization { default, rules: rules.to_vec() };
-        let caller = caller.parse().ok();
+        let caller = caller.parse().ok().as_ref().map(Peer::of);
         match decide(&authorization, caller.as_ref(), asked, |_| {}) {
             Verdict::Allowed => "allowed".into(),
             Verdict::Denied(policy) => policy.unwrap_or("default").to_owned(),
@@ -154,7 +166,8 @@ mod tests {
         deny.audit = true;
         let authorization = Authorization { default: DefaultAuthorization::Allow, rules: vec![deny] };
         let mut told = Vec::new();
-        let verdict = decide(&authorization, WEB.parse().ok().as_ref(), GET, |policy| told.push(policy));
+        let verdict =
+            decide(&authorization, WEB.parse().ok().as_ref().map(Peer::of).as_ref(), GET, |policy| told.push(policy));
         assert_eq!((verdict, told), (Verdict::Allowed, vec!["shop/deny"]));
     }
 }

@@ -78,7 +78,7 @@ async fn admit(
     path::normalise(&mut parts.uri).map_err(|error| bad(error.to_string()))?;
     let asked = Asked { port: caller.port, request: Some((parts.method.as_str(), parts.uri.path())) };
     let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name, "would be refused");
-    match decide(&inbound.authorization, caller.id.as_ref(), asked, audited) {
+    match decide(&inbound.authorization, caller.peer.as_ref(), asked, audited) {
         Verdict::Allowed => {}
         Verdict::Denied(policy) => {
             worker.state.counters.denied(policy.unwrap_or_default());

@@ -6,6 +6,7 @@ pub mod http;
 pub mod ready;
 pub mod tcp;
 
+use self::authorize::Peer;
 use crate::error::{Failure, is_grpc};
 use crate::filter::rate_limit::{self, What};
 use crate::http::headers;
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Caller {
     /// Who calls; `None` only where plaintext is accepted.
     pub id: Option<SpiffeId>,
+    /// The same taken apart, for rules.
+    pub peer: Option<Peer>,
     /// The same for the app; made once for all requests of a connection.
     pub header: Option<HeaderValue>,
     /// The same for records and answers.
@@ -44,7 +47,7 @@ impl Caller {
     pub fn new(id: Option<SpiffeId>, port: u16) -> Self {
         let header = id.as_ref().map(|id| headers::value(&id.to_string()));
         let name = id.as_ref().map_or_else(|| "a caller without identity".to_owned(), ToString::to_string);
-        Self { id, header, name, port }
+        Self { peer: id.as_ref().map(Peer::of), id, header, name, port }
     }
 
     /// The port as configured now.

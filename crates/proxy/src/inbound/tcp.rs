@@ -39,7 +39,7 @@ pub async fn relay<I: AsyncRead + AsyncWrite + Unpin>(worker: &Arc<Worker>, call
     let Some(port) = caller.target(inbound) else { return };
     let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name, "would be refused");
     let asked = Asked { port: caller.port, request: None };
-    let reason = match decide(&inbound.authorization, caller.id.as_ref(), asked, audited) {
+    let reason = match decide(&inbound.authorization, caller.peer.as_ref(), asked, audited) {
         Verdict::Denied(policy) => {
             worker.state.counters.denied(policy.unwrap_or_default());
             tracing::debug!(policy, caller = caller.name, "connection refused");

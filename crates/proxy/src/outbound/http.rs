@@ -15,6 +15,7 @@ use crate::worker::Worker;
 use api::config::ServiceRef;
 use api::{RouteReason, ZoneName};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
@@ -111,7 +112,8 @@ async fn route(
     if let Via::Listener(at) = via {
         at.receive(&mut parts)?;
     }
-    let Destination { service, port, zone } = destination(running, via, &parts)?;
+    let asked = filter::authority(&parts);
+    let Destination { service, port, zone } = destination(running, via, asked.as_ref())?;
     notes.service = Some(service.config.service.clone());
     let (rule, matched) = port
         .rule(&parts)
@@ -126,12 +128,14 @@ async fn route(
         response.headers_mut().insert(http::header::LOCATION, location);
         return Ok(response);
     }
-    let authority = filter::authority(&parts);
     headers::strip_ours(&mut parts.headers);
     rule.filters.on_request(&mut parts, matched);
-    let authority = match parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()) {
-        Some(host) => host.parse().ok().or(authority),
-        None => filter::authority(&parts).or(authority),
+    let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let authority = match (host, asked) {
+        // As it came, nearly always.
+        (Some(host), Some(asked)) if host == asked.as_str() => Some(asked),
+        (Some(host), asked) => host.parse().ok().or(asked),
+        (None, asked) => filter::authority(&parts).or(asked),
     };
     let forwarded = Forward { worker, running, service, rule, zone, authority, started };
     let mut response = match &service.config.external {
@@ -143,20 +147,19 @@ async fn route(
 }
 
 /// Whom a request is for, by how it reached us and what it says.
-pub fn destination<'a>(running: &'a Running, via: &Via, parts: &Parts) -> Result<Destination<'a>, Failure> {
-    let asked = filter::authority(parts);
-    let by_host = asked.as_ref().and_then(|asked| running.by_host(asked.host()));
+pub fn destination<'a>(running: &'a Running, via: &Via, asked: Option<&Authority>) -> Result<Destination<'a>, Failure> {
+    let by_host = asked.and_then(|asked| running.by_host(asked.host()));
     let (service, zone, number) = match via {
         Via::Host => {
             let (service, zone) = by_host.ok_or_else(|| {
-                let host = asked.as_ref().map_or("nobody", |asked| asked.as_str());
+                let host = asked.map_or("nobody", |asked| asked.as_str());
                 let text =
                     format!("no service is called `{host}`; names are NAME.NAMESPACE.mesh, see `weft get services`");
                 Failure::new(RouteReason::NoRoute, text)
             })?;
-            (service, zone, asked.as_ref().and_then(http::uri::Authority::port_u16))
+            (service, zone, asked.and_then(Authority::port_u16))
         }
-        Via::Listener(at) => return at.destination(running, asked.as_ref()),
+        Via::Listener(at) => return at.destination(running, asked),
         Via::Service(named, number) => {
             let service = running
                 .services
