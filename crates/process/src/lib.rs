@@ -21,7 +21,7 @@ pub use bind::{BindError, bind, bind_std, bind_udp};
 pub use data_dir::{DataDir, DataDirError};
 pub use drain::Drain;
 pub use file::{WriteError, write_atomic};
-pub use log::{LogFormat, LogOptions, start};
+pub use log::{LogFormat, LogOptions, log_format, start};
 pub use metrics::Metrics;
 pub use program::{CommonOptions, Process, Runtime, aside, main, report, sentence};
 pub use readiness::Readiness;

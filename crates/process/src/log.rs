@@ -2,10 +2,13 @@
 
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 
 /// What is shown when RUST_LOG is not set: ours from `info`, the libraries below only when something is odd.
 const FILTER_DEFAULT: &str = "info,hyper=warn,h2=warn,rustls=warn,tonic=warn,tower=warn,axum=warn";
+
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -30,6 +33,7 @@ pub struct LogOptions {
 pub fn start(name: &'static str, options: &LogOptions) -> anyhow::Result<()> {
     // An error means somebody installed it before us: the same one, as nothing else is linked.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let _ = FORMAT.set(options.log_format);
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let installed = match options.log_format {
@@ -42,9 +46,16 @@ pub fn start(name: &'static str, options: &LogOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How this program writes events; for those who write many of one kind by themselves.
+pub fn log_format() -> LogFormat {
+    FORMAT.get().copied().unwrap_or_default()
+}
+
 fn filter(wanted: Option<&str>) -> anyhow::Result<EnvFilter> {
     let wanted = wanted.filter(|text| !text.is_empty()).unwrap_or(FILTER_DEFAULT);
-    EnvFilter::try_new(wanted).map_err(|error| {
+    // A line for each request is written only where somebody asks for it by name.
+    let all = if wanted.contains("access") { wanted.to_owned() } else { format!("{wanted},access=off") };
+    EnvFilter::try_new(all).map_err(|error| {
         anyhow::anyhow!("RUST_LOG `{wanted}` is not a log filter: {error}; write it like `info,proxy=debug`")
     })
 }

@@ -11,6 +11,7 @@
 //! - [`filter`]: what policies do to traffic on its way;
 //! - [`http::body`]: when a request body can be sent a second time, and who owns it.
 
+pub mod access;
 pub mod admin;
 pub mod compile;
 pub mod config;

@@ -110,6 +110,10 @@ pub const UNSENT_TRIES_MAX: u32 = 6;
 pub const BUDGET_WINDOW_SECONDS: u64 = 10;
 /// Distinct (service, zone, code, reason) counters of one worker; further ones count as `other` (CVE-2025-43915).
 pub const SERIES_MAX: usize = 10_000;
+/// Bytes of the access log that a worker gathers before it writes (nginx's example for buffered logs).
+pub const ACCESS_BYTES: usize = 32 * 1024;
+/// And how long it keeps fewer than that.
+pub const ACCESS_WAIT: Duration = Duration::from_millis(200);
 /// Finishing requests after SIGTERM (Kuma 30 s).
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// Probes of peer gateways.

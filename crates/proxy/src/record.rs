@@ -1,5 +1,6 @@
 //! One record per request: counted in cells of the worker that served it, and told to the access log.
 
+use crate::access::AccessLog;
 use crate::hash::Quick;
 use crate::limits::SERIES_MAX;
 use api::config::ServiceRef;
@@ -8,10 +9,6 @@ use api::{RouteReason, ZoneName};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use tracing::{Level, enabled, event};
-
-/// Target of access log events; off unless `RUST_LOG` names it (`access=info`).
-pub const ACCESS: &str = "access";
 
 /// Upper bounds of the latency histogram, microseconds: 1-2.5-5 steps from 250 us to 10 s.
 pub const BUCKETS_US: [u64; 15] = [
@@ -109,19 +106,17 @@ impl Count {
 
 /// Counters of one worker. Only that worker counts; the lock is for those who read, once a second or less.
 #[derive(Debug, Default)]
-pub struct Cells(Mutex<Quick<Series, Count>>);
+pub struct Cells {
+    counts: Mutex<Quick<Series, Count>>,
+    /// And what is told of them.
+    pub access: AccessLog,
+}
 
 impl Cells {
     /// Counts and tells one request.
     pub fn add(&self, record: &Record<'_>) {
-        let Record { direction, service, zone, code, reason, latency, method, path, tries, peer } = record;
-        if enabled!(target: ACCESS, Level::INFO) {
-            let service = service.map(ToString::to_string).unwrap_or_default();
-            let zone = zone.map_or("", |zone| zone.as_str());
-            let us = latency.as_micros() as u64;
-            event!(target: ACCESS, Level::INFO, direction = direction.as_str(), service, zone, code, %reason, us,
-                method, path, tries, peer, "request");
-        }
+        let Record { direction, service, zone, code, reason, latency, .. } = record;
+        self.access.add(record);
         let series = Series {
             direction: *direction,
             service: service.cloned(),
@@ -129,7 +124,7 @@ impl Cells {
             code: *code,
             reason: *reason,
         };
-        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = cells.get_mut(&series) {
             return count.add(*latency);
         }
@@ -175,7 +170,7 @@ impl Counters {
     pub fn sum(&self) -> BTreeMap<Series, Count> {
         let mut sum: BTreeMap<Series, Count> = BTreeMap::new();
         for worker in self.workers.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            for (series, count) in worker.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (series, count) in worker.counts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 sum.entry(series.clone()).or_default().merge(count);
             }
         }

@@ -312,6 +312,8 @@ pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, numbe
         tokio::spawn(listen::vips::keep(worker.clone()));
     }
     tokio::spawn(worker.clone().tend(number));
+    let told = worker.cells.clone();
+    tokio::spawn(async move { told.access.keep().await });
     let drained = async {
         worker.state.drain.cancelled().await;
         worker.state.connections.wait().await;
@@ -320,6 +322,7 @@ pub async fn work(worker: Arc<Worker>, service: Service, sockets: Sockets, numbe
         () = drained => {}
         () = worker.state.gone.cancelled() => {}
     }
+    worker.cells.access.write();
 }
 
 async fn serve_listener(worker: Arc<Worker>, service: Service, purpose: Purpose, listener: tokio::net::TcpListener) {
