@@ -1,10 +1,18 @@
 //! One run: warm up, load, and what the proxies spent.
 
-use crate::peers::{BACKEND, ENTRY_CONNECTIONS, LOAD_CORE, Proxies, Rig};
+use crate::peers::{BACKEND, BODY_BYTES, ENTRY_CONNECTIONS, LOAD_CORE, Proxies, Rig};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
+
+/// Connections whose memory is looked at.
+pub const MANY: usize = 1_000;
+/// An answer to one request on an idle machine.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Figures of one run.
 #[derive(Clone, Debug, Serialize)]
@@ -21,7 +29,9 @@ pub struct Measured {
     pub bad: u64,
     /// Resident memory of all proxies before the load, MiB.
     pub idle_mib: f64,
-    /// And after it.
+    /// With [`MANY`] connections of callers, each of which has had one answer; before the load, too.
+    pub many_mib: f64,
+    /// After the load.
     pub loaded_mib: f64,
 }
 
@@ -29,6 +39,7 @@ pub struct Measured {
 pub fn run(_rig: &Rig, proxies: &mut Proxies, seconds: u32) -> Result<Measured> {
     proxies.wait_ready()?;
     let idle_mib = resident_mib(&proxies.pids);
+    let many_mib = many(proxies)?;
     wrk(proxies, 1)?;
     let before = cpu_seconds(&proxies.pids);
     let seen = wrk(proxies, seconds)?;
@@ -43,8 +54,37 @@ pub fn run(_rig: &Rig, proxies: &mut Proxies, seconds: u32) -> Result<Measured> 
         p99_us: seen.p99_us,
         bad: seen.bad,
         idle_mib,
+        many_mib,
         loaded_mib: resident_mib(&proxies.pids),
     })
+}
+
+/// Memory of all proxies while many connections are open and idle.
+fn many(proxies: &Proxies) -> Result<f64> {
+    let files = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    let (_, most) = nix::sys::resource::getrlimit(files)?;
+    nix::sys::resource::setrlimit(files, most, most)?;
+    let mut open = Vec::with_capacity(MANY);
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", proxies.host);
+    for number in 0..MANY {
+        let mut stream = TcpStream::connect(proxies.entry)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.write_all(request.as_bytes())?;
+        let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+        while !answer
+            .windows(4)
+            .position(|end| end == b"\r\n\r\n")
+            .is_some_and(|at| answer.len() - at - 4 >= BODY_BYTES)
+        {
+            let count = stream.read(&mut buffer).with_context(|| format!("connection {number} had no answer"))?;
+            if count == 0 {
+                bail!("connection {number} was closed: {}", String::from_utf8_lossy(&answer));
+            }
+            answer.extend_from_slice(&buffer[..count]);
+        }
+        open.push(stream);
+    }
+    Ok(resident_mib(&proxies.pids))
 }
 
 struct Seen {

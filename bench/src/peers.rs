@@ -24,7 +24,8 @@ pub const BACKEND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::I
 pub const ENTRY_CONNECTIONS: u32 = 64;
 const ENTRY_PORT: u16 = 20_000;
 const BETWEEN_PORT: u16 = 20_001;
-const BODY_BYTES: usize = 1024;
+/// Of an answer.
+pub const BODY_BYTES: usize = 1024;
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(3);
 const SERVER_NAME: &str = "backend.mesh";

@@ -31,7 +31,7 @@ pub fn line(run: &Run) -> String {
 /// Medians, and Weft as a ratio of each peer.
 pub fn table(runs: &[Run]) -> String {
     let mut out = String::from(
-        "| path | proxy | CPU s / 100k (min-max) | of Envoy | req/s | p50 us | p99 us | idle MiB | loaded MiB | bad |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        "| path | proxy | CPU s / 100k (min-max) | of Envoy | req/s | p50 us | p99 us | idle MiB | 1,000 connections MiB | loaded MiB | bad |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for path in [Path::A, Path::B] {
         let mut peers: Vec<&str> = Vec::new();
@@ -47,7 +47,7 @@ pub fn table(runs: &[Run]) -> String {
             let mid = |value: fn(&Measured) -> f64| median(&of(runs, path, peer, value));
             let _ = writeln!(
                 out,
-                "| {path:?} | {peer} | {:.2} ({:.2}-{:.2}) | {ratio} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {} |",
+                "| {path:?} | {peer} | {:.2} ({:.2}-{:.2}) | {ratio} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} | {} |",
                 median(&cpu),
                 cpu.iter().copied().fold(f64::INFINITY, f64::min),
                 cpu.iter().copied().fold(0.0, f64::max),
@@ -55,6 +55,7 @@ pub fn table(runs: &[Run]) -> String {
                 mid(|m| m.p50_us),
                 mid(|m| m.p99_us),
                 mid(|m| m.idle_mib),
+                mid(|m| m.many_mib),
                 mid(|m| m.loaded_mib),
                 of(runs, path, peer, |m| m.bad as f64).iter().sum::<f64>(),
             );

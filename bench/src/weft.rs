@@ -95,6 +95,10 @@ impl Drop for Down {
 fn weft(bin: &FilePath, args: &[&str]) -> Command {
     let mut command = Command::new(bin.join("weft"));
     command.arg("dev").args(args).stdout(Stdio::null());
+    // A line for each request, unless the environment says otherwise.
+    if std::env::var_os("RUST_LOG").is_none() {
+        command.env("RUST_LOG", "info,access=info");
+    }
     command
 }
 
