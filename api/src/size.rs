@@ -36,7 +36,8 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) = UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0 % factor == 0).unwrap_or(&UNITS[3]);
+        let (unit, factor) =
+            UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor)).unwrap_or(&UNITS[3]);
         f.pad(&format!("{}{unit}", self.0 / factor))
     }
 }

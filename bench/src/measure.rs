@@ -71,11 +71,11 @@ fn many(proxies: &Proxies) -> Result<f64> {
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.write_all(request.as_bytes())?;
         let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
-        while !answer
-            .windows(4)
-            .position(|end| end == b"\r\n\r\n")
-            .is_some_and(|at| answer.len() - at - 4 >= BODY_BYTES)
-        {
+        let whole = |answer: &[u8]| {
+            let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
+            head.is_some_and(|at| answer.len() - at - 4 >= BODY_BYTES)
+        };
+        while !whole(&answer) {
             let count = stream.read(&mut buffer).with_context(|| format!("connection {number} had no answer"))?;
             if count == 0 {
                 bail!("connection {number} was closed: {}", String::from_utf8_lossy(&answer));

@@ -41,7 +41,7 @@ pub struct Running {
     /// What each service is balanced over.
     pub places: BTreeMap<ServiceRef, Arc<Places>>,
     /// Where to look for keys of requests; only services with a hash algorithm.
-    pub hashing: HashMap<ServiceRef, Hashing>,
+    pub hashing: Quick<ServiceRef, Hashing>,
     /// Host names without zone, in lower case.
     pub hosts: Quick<String, Arc<Service>>,
     /// Zones known.
