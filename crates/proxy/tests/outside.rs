@@ -175,7 +175,8 @@ async fn http2_is_spoken_where_the_port_says_so() {
     for _ in 0..3 {
         let answer = client.get(HOST, "/a").await;
         // `Host` does not exist in HTTP/2; the app there sees an authority.
-        assert_eq!((answer.status(), answer.text.as_str()), (200, "api GET /a host=- peer=- body="));
+        assert_eq!(answer.status(), 200);
+        assert!(answer.text.starts_with("api GET /a host=- peer=- "), "{}", answer.text);
         assert_eq!(answer.header("weft-zone"), "", "nobody outside speaks for us");
     }
 }
