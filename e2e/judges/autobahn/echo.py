@@ -13,5 +13,7 @@ class Echo(WebSocketServerProtocol):
 address, port = sys.argv[1], int(sys.argv[2])
 factory = WebSocketServerFactory(u"ws://%s:%d" % (address, port))
 factory.protocol = Echo
+# Else it drops connections at errors, and what the other side then still sees is a matter of timing.
+factory.setProtocolOptions(failByDrop=False)
 reactor.listenTCP(port, factory, interface=address)
 reactor.run()

@@ -5,7 +5,7 @@ use super::Score;
 use super::cache::{Cache, GoModule, Missing};
 use super::stand::{self, Place};
 use crate::mesh::{Mesh, document};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,8 @@ const DRAINS: u32 = 4;
 const SWAPS: u32 = 20;
 /// Longest repetition of the cases while waiting for those.
 const DISTURBED_MAX: Duration = Duration::from_secs(90);
+/// A replica that came back has this long to be ready.
+const READY_WAIT: Duration = Duration::from_secs(30);
 /// A drained proxy has this long to end: its own limit and a little more.
 const DRAIN_WAIT: Duration = Duration::from_secs(35);
 
@@ -138,7 +140,9 @@ pub async fn disturbed(folder: &Path, mesh: &Mesh, how: Disturbance) -> Result<S
     let second = stand::place(mesh, TWINS[1], "twin").await?;
     let _served = Served::start(folder, &[place.app, second.app]).await?;
     place.reached().await?;
-    mesh.at_rest().await?;
+    for twin in TWINS {
+        ready(mesh, twin).await?;
+    }
     let (done, wanted) = match how {
         Disturbance::Swaps => (AtomicU32::new(0), SWAPS),
         Disturbance::Drains => (AtomicU32::new(0), DRAINS),
@@ -182,10 +186,8 @@ pub async fn disturbed(folder: &Path, mesh: &Mesh, how: Disturbance) -> Result<S
 
 /// A policy for the called service; every proxy that calls it compiles and swaps.
 async fn swap(mesh: &Mesh, number: u32) -> Result<()> {
-    let spec = json!({
-        "targetRef": {"kind": "Service", "name": "twin"},
-        "default": {"request": format!("{}s", 30 + number % 7)},
-    });
+    let default = json!({"request": format!("{}s", 30 + number % 7)});
+    let spec = json!({"to": [{"targetRef": {"kind": "Service", "name": "twin"}, "default": default}]});
     let mut policy = document("Timeout", "judged", spec);
     policy["metadata"]["namespace"] = "court".into();
     mesh.put(&policy).await.map(drop)
@@ -204,5 +206,15 @@ async fn drain(mesh: &Mesh, workload: &str) -> Result<()> {
     };
     mesh.until(&format!("{name} has drained"), DRAIN_WAIT, gone).await?;
     mesh.start(&name).await?;
-    mesh.at_rest().await.map(drop)
+    ready(mesh, workload).await
+}
+
+/// Waits until a replica may be called again. Not for all proxies: those whose apps' places are free are not ready.
+async fn ready(mesh: &Mesh, workload: &str) -> Result<()> {
+    let (zone, name) = workload.split_once('/').context("a workload of a zone")?;
+    let there = || async {
+        let view = mesh.proxy_view(zone, name).await?;
+        Ok(view["connected"] == true && view["ready"] == true && view["behind"] == false)
+    };
+    mesh.until(&format!("{workload} is ready"), READY_WAIT, there).await.map(drop)
 }
