@@ -101,7 +101,7 @@ impl Member {
 
     pub fn app_mut(&mut self) -> Option<&mut App> {
         match &mut self.kind {
-            Kind::Gateway => None,
+            Kind::Gateway | Kind::Edge => None,
             Kind::Workload { app, .. } => Some(app),
         }
     }
