@@ -14,11 +14,16 @@ pub const WORKLOAD: HeaderName = HeaderName::from_static("weft-workload");
 pub const PEER: HeaderName = HeaderName::from_static("weft-peer");
 /// Policy that refused, `NAMESPACE/NAME`.
 pub const POLICY: HeaderName = HeaderName::from_static("weft-policy");
+/// Between proxies: the method of a request that asks for another protocol, where it is not GET.
+pub const METHOD: HeaderName = HeaderName::from_static("weft-method");
+/// Between proxies: the status of an app that ignored such a wish.
+pub const STATUS: HeaderName = HeaderName::from_static("weft-status");
 /// Every header of ours begins so; nobody outside may set one.
 const OURS: &str = "weft-";
 
-/// Headers of one connection only (RFC 9110 section 7.6.1 and RFC 9113 section 8.2.2).
-const HOP_BY_HOP: [HeaderName; 8] = [
+/// Headers of one connection only (RFC 9110 section 7.6.1 and RFC 9113 section 8.2.2). `Trailer` is none of them: it tells
+/// the receiver which trailers come, and hyper sends no others over HTTP/1.1.
+const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -26,7 +31,6 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    header::TRAILER,
 ];
 
 /// Headers by which others carry identities; only a proxy that verified one may set them.
@@ -57,6 +61,20 @@ pub fn strip_hop(headers: &mut HeaderMap) {
         } else {
             headers.remove(header::TE);
         }
+    }
+}
+
+/// Makes one cookie header of its crumbs, as it must be outside of HTTP/2 (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut cookie = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        cookie.extend_from_slice(b"; ");
+        cookie.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(cookie) = HeaderValue::from_bytes(&cookie) {
+        headers.insert(header::COOKIE, cookie);
     }
 }
 
@@ -131,6 +149,14 @@ mod tests {
         ]);
         strip_ours(&mut headers);
         assert_eq!(names(&headers), ["weftlike"]);
+    }
+
+    #[test]
+    fn crumbs_of_a_cookie_are_joined() {
+        let mut headers = map(&[("cookie", "a=1")]);
+        headers.append("cookie", "b=2; c=3".parse().unwrap());
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::limits::{
     EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LOCAL_ERROR_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER,
     STREAMS_MAX,
 };
+use crate::listen::opening::Opening;
 use crate::pool::gather::gather;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -49,7 +50,7 @@ where
         let answer = Box::pin(serve(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Opening::new(io)), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = drain.cancelled() => {
@@ -134,7 +135,7 @@ where
         Some(true) => builder.http2_only(),
         Some(false) => builder.http1_only(),
     };
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Opening::new(io)), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = drain.cancelled() => {

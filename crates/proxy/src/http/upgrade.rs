@@ -1,10 +1,14 @@
 //! Upgraded connections, such as WebSocket: HTTP/1.1 upgrades at both ends, extended CONNECT between proxies
 //! (RFC 8441). What follows an upgrade is bytes: never retried, never replayed.
+//!
+//! An extended CONNECT says neither which method the app used nor that the callee ignored the wish and answered as to any
+//! other request: a 2xx would be an agreement. [`headers::METHOD`] and [`headers::STATUS`] say so between our proxies.
 
 use super::body::Outgoing;
+use super::headers;
 use crate::tcp::copy;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, StatusCode, header, response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, response};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -38,6 +42,9 @@ pub fn outgoing(parts: &Parts, asked: &Option<Asked>, body: Outgoing) -> Request
     *request.uri_mut() = parts.uri.clone();
     *request.headers_mut() = parts.headers.clone();
     if let Some(asked) = asked {
+        if parts.method != Method::GET {
+            request.headers_mut().insert(headers::METHOD, headers::value(parts.method.as_str()));
+        }
         *request.method_mut() = Method::CONNECT;
         *request.body_mut() = Outgoing::Empty;
         let protocol = asked.protocol.to_str().unwrap_or_default();
@@ -47,13 +54,17 @@ pub fn outgoing(parts: &Parts, asked: &Option<Asked>, body: Outgoing) -> Request
 }
 
 /// The outbound proxy's end: a 2xx to the extended CONNECT is a 101 to the app, and bytes flow, with `hold` held.
-/// Gives `hold` back when the upgrade was refused and the answer is an ordinary one.
+/// Gives `hold` back when the upgrade was refused or ignored and the answer is an ordinary one.
 pub fn answered_outbound<H: Send + 'static>(
     parts: &mut response::Parts,
     asked: Asked,
     idle: Duration,
     hold: H,
 ) -> Option<H> {
+    if let Some(status) = parts.headers.remove(headers::STATUS) {
+        parts.status = StatusCode::from_bytes(status.as_bytes()).unwrap_or(StatusCode::BAD_GATEWAY);
+        return Some(hold);
+    }
     let Some(upstream) = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.status.is_success()) else {
         return Some(hold);
     };
@@ -67,7 +78,8 @@ pub fn wanted(parts: &mut Parts) -> Option<Asked> {
     let protocol = parts.extensions.remove::<Protocol>().filter(|_| parts.method == Method::CONNECT)?;
     let protocol = HeaderValue::from_str(protocol.as_str()).ok()?;
     let on_upgrade = parts.extensions.remove::<OnUpgrade>()?;
-    parts.method = Method::GET;
+    let method = parts.headers.remove(headers::METHOD).and_then(|told| Method::from_bytes(told.as_bytes()).ok());
+    parts.method = method.filter(|method| *method != Method::CONNECT).unwrap_or(Method::GET);
     Some(Asked { protocol, on_upgrade })
 }
 
@@ -75,6 +87,19 @@ pub fn wanted(parts: &mut Parts) -> Option<Asked> {
 pub fn ask_app(headers: &mut http::HeaderMap, asked: &Asked) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, asked.protocol.clone());
+}
+
+/// The app ignored the wish and answered as to any other request; see [`ignored`].
+#[derive(Clone)]
+struct Ignored;
+
+/// Tells the caller's proxy that its wish was ignored: a status that agrees to nothing, and the real one beside it.
+pub fn ignored<B>(response: &mut Response<B>) {
+    if response.extensions_mut().remove::<Ignored>().is_some() {
+        let status = headers::value(response.status().as_str());
+        response.headers_mut().insert(headers::STATUS, status);
+        *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    }
 }
 
 /// The app's 101 becomes a 200 between proxies, and bytes flow.
@@ -85,7 +110,12 @@ pub fn answered_inbound<H: Send + 'static>(
     hold: H,
 ) -> Option<H> {
     let app = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
-    let Some(app) = app else { return Some(hold) };
+    let Some(app) = app else {
+        if parts.status.is_success() {
+            parts.extensions.insert(Ignored);
+        }
+        return Some(hold);
+    };
     parts.status = StatusCode::OK;
     relay(asked.on_upgrade, app, idle, hold);
     None

@@ -16,7 +16,7 @@ use api::RouteReason;
 use api::config::Inbound;
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
         tries: 1,
         peer: &caller.name,
     });
+    upgrade::ignored(&mut response);
     response
 }
 
@@ -75,7 +76,13 @@ async fn admit(
         Failure::new(RouteReason::NoRoute, format!("port {} is not one of this workload", caller.port))
     })?;
     let wanted = upgrade::wanted(&mut parts);
-    path::normalise(&mut parts.uri).map_err(|error| bad(error.to_string()))?;
+    if parts.method == Method::CONNECT {
+        return Err(bad("CONNECT is not served here".into()));
+    }
+    // A question about the whole server has no path (RFC 9110 section 9.3.7).
+    if parts.method != Method::OPTIONS || parts.uri.path() != "*" {
+        path::normalise(&mut parts.uri).map_err(|error| bad(error.to_string()))?;
+    }
     let asked = Asked { port: caller.port, request: Some((parts.method.as_str(), parts.uri.path())) };
     let audited = |policy: &str| tracing::info!(target: "audit", policy, caller = caller.name, "would be refused");
     match decide(&inbound.authorization, caller.peer.as_ref(), asked, audited) {
@@ -124,6 +131,7 @@ fn for_app(parts: &mut Parts, http2: bool) {
         return;
     }
     parts.version = Version::HTTP_11;
+    headers::join_cookies(&mut parts.headers);
     if let Some(host) = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
         parts.headers.insert(HOST, host);
     }

@@ -1,6 +1,7 @@
 //! Listeners: what is bound, what accepts, and what each connection is.
 
 pub mod detect;
+pub mod opening;
 pub mod origin;
 pub mod redirected;
 pub mod vips;

@@ -16,7 +16,8 @@ use api::RouteReason;
 use api::kinds::Protocol;
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Response, Uri, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -60,7 +61,9 @@ pub async fn forward(
         .ok_or_else(|| Failure::new(RouteReason::NoEndpoint, "the external service has no endpoint"))?;
     let admitted = outside.admit(worker.now_us()).map_err(|open| open.failure(&service.config.service))?;
     let http2 = matches!(port.protocol, Protocol::Http2 | Protocol::Grpc);
-    let asked = upgrade::asked(&mut parts);
+    // With a body it goes without its wish; so does what extended CONNECT cannot say to strangers.
+    let wishes = body.is_end_stream() && (!http2 || parts.method == Method::GET);
+    let asked = if wishes { upgrade::asked(&mut parts) } else { None };
     headers::strip_hop(&mut parts.headers);
     shape(this, &mut parts, http2)?;
     if let (false, Some(asked)) = (http2, &asked) {
@@ -122,6 +125,7 @@ fn shape(this: &Forward<'_>, parts: &mut Parts, http2: bool) -> Result<(), Failu
         parts.version = Version::HTTP_2;
         return Ok(());
     }
+    headers::join_cookies(&mut parts.headers);
     let held = parts.headers.get(header::HOST).map(HeaderValue::as_bytes);
     if let Some(authority) = authority.filter(|authority| held != Some(authority.as_str().as_bytes()))
         && let Ok(value) = HeaderValue::from_str(authority.as_str())

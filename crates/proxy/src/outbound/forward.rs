@@ -16,6 +16,7 @@ use balance::{Ask, CandidateId};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Response, StatusCode, Uri, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -63,7 +64,8 @@ pub async fn forward(
     let backend = backend(this)?;
     let callee = worker.callee(&backend.service, backend.port);
     let admitted = callee.admit(running, worker.now_us()).map_err(|open| open.failure(&backend.service))?;
-    let asked = upgrade::asked(&mut parts);
+    // A request with a body is sent without its wish, as one may (RFC 9110 section 7.8): bytes before the answer are its own.
+    let asked = if body.is_end_stream() { upgrade::asked(&mut parts) } else { None };
     headers::strip_hop(&mut parts.headers);
     parts.uri = absolute(&parts, Scheme::HTTP, this.authority.as_ref(), service)?;
     parts.headers.remove(header::HOST);

@@ -1,6 +1,8 @@
 //! A small mesh within the test's process: throw-away authorities, proxies on threads of their own, apps.
 #![allow(dead_code, clippy::unwrap_used)] // Each test file uses its own part; all of it is test.
 
+pub mod raw;
+
 use api::config::{
     Authorization, Backend, Balancing, Endpoint, Endpoints, EndpointsPlace, GatewayConfig, Inbound, InboundPort,
     Listener, ListenerHost, ListenerRoute, Outbound, OutboundPort, OutboundRule, RemoteEndpoints, Retry, ServiceRef,
@@ -443,4 +445,9 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.parts.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or("")
     }
+}
+
+/// Ends a connection as the kernel does for a process that is killed with bytes unread.
+pub fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
