@@ -4,6 +4,7 @@ pub mod caller;
 pub mod demo;
 pub mod dns;
 pub mod idle;
+pub mod judges;
 pub mod load;
 pub mod mesh;
 pub mod row;

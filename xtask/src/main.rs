@@ -1,10 +1,11 @@
-//! All automation: `cargo xtask demo`, `test`, `check`, `new`, `web`, `bench`, `fuzz`.
+//! All automation: `cargo xtask demo`, `test`, `check`, `new`, `web`, `bench`, `fuzz`, `judges`.
 
 mod bench;
 mod cargo;
 mod check;
 mod demo;
 mod fuzz;
+mod judges;
 mod new;
 mod run;
 mod suite;
@@ -41,7 +42,7 @@ enum Task {
     },
     /// Passes all tests, or one suite of them.
     Test {
-        /// One of: check, unit, web, demo, netns. All unless given.
+        /// One of: check, unit, web, demo, judges, netns. All unless given.
         suite: Option<String>,
         /// Only tests whose name contains this.
         filter: Option<String>,
@@ -65,6 +66,12 @@ enum Task {
         /// For each target.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
+    },
+    /// Conformance suites written by others, against the proxies; see docs/reference/judges.md.
+    Judges {
+        /// `install`, `run` or `list`, and names of judges; `--help` tells more.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
     },
     /// Measures Weft beside its peers; see bench/README.md.
     Bench {
@@ -94,6 +101,7 @@ fn perform(task: Task) -> Result<bool> {
         Task::New { name, .. } => new::policy(&name).map(|()| true),
         Task::Web => web::build().map(|()| true),
         Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds),
+        Task::Judges { flags } => judges::run(&flags),
         Task::Bench { flags } => bench::run(&flags),
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every suite, each with what it needs.
 
 use crate::suite::Tally;
-use crate::{cargo, check, tools, web};
+use crate::{cargo, check, judges, tools, web};
 use anyhow::{Result, bail};
 use std::time::Instant;
 
@@ -13,6 +13,11 @@ const SUITES: &[(&str, &str, Run)] = &[
     ("unit", "cases, simulations, in-process mesh, store conformance against etcd", unit),
     ("check", "formatting, lints, layers, sizes, links, dependencies", |_| check::suite()),
     ("demo", "the twelve steps of the demo, on real processes", demo),
+    (
+        "judges",
+        "conformance suites written by others: h2spec, and the basic cases of connectconformance",
+        judges::suite,
+    ),
     ("netns", "real processes in network namespaces, faults, bad input", netns),
 ];
 
@@ -79,7 +84,7 @@ fn netns(filter: Option<&str>) -> Tally {
 }
 
 /// Builds everything and runs one of the programs of `e2e`.
-fn scenarios(program: &str, flags: &[&str]) -> Tally {
+pub fn scenarios(program: &str, flags: &[&str]) -> Tally {
     let mut tally = Tally::default();
     let ended = cargo::build_all(&features()).and_then(|folder| {
         crate::run::step(&folder.join(program).to_string_lossy(), flags).watch(|line| tally.read(line))

@@ -98,12 +98,15 @@ impl App {
         if request.uri().path() == "/__control" && request.method() == Method::POST {
             return Ok(self.control(request).await);
         }
+        let (request, body) = request.into_parts();
+        // Apps read what they are sent. One that answers earlier hides from its caller that a body was wrong.
+        let _ = Limited::new(body, BODY_BYTES_MAX).collect().await;
         let mut said = self.who();
-        said["path"] = request.uri().path().into();
+        said["path"] = request.uri.path().into();
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        said["peer"] = request.headers().get("weft-peer").map(text).into();
-        if request.uri().path() == "/headers" {
-            let headers = request.headers().iter();
+        said["peer"] = request.headers.get("weft-peer").map(text).into();
+        if request.uri.path() == "/headers" {
+            let headers = request.headers.iter();
             said["headers"] = headers.map(|(name, value)| (name.to_string(), Value::from(text(value)))).collect();
         }
         let delay = self.delay_ms.load(Ordering::Relaxed);
