@@ -150,7 +150,8 @@ async fn what_does_not_leave_through_the_gateway_is_refused() {
     // The gateway may call it itself; nobody may through it.
     stage.gateway(&stage.root, None);
     let mut client = Client::to(stage.web.outbound).await;
-    assert_eq!(client.get(BILLING, "/bills").await.status(), 503);
+    let answer = client.get(BILLING, "/bills").await;
+    assert!([502, 503].contains(&answer.status()), "{answer:?}");
 }
 
 #[tokio::test]

@@ -98,8 +98,10 @@ async fn an_answer_that_breaks_off_is_counted_as_such() {
         let mut app = wire.accept().await;
         head(&mut app).await;
         app.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await.unwrap();
+        app
     };
-    let (response, ()) = tokio::join!(client.raw(get()), app);
+    let (response, app) = tokio::join!(client.raw(get()), app);
+    drop(app);
     let body = tokio::time::timeout(SOON, response.into_body().collect()).await.expect("it ends");
     assert!(body.is_err());
     assert_eq!((wire.cut(RouteReason::StreamIdle), wire.cut(RouteReason::UpstreamReset)), (0, 1));

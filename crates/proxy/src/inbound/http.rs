@@ -8,7 +8,7 @@ use crate::error::{Failure, is_grpc};
 use crate::filter::pace::Pace;
 use crate::filter::rate_limit::{self, What};
 use crate::http::body::{Answer, Outgoing};
-use crate::http::{headers, path, upgrade};
+use crate::http::{deadline, headers, path, upgrade};
 use crate::pool::server::Seat;
 use crate::record::{Direction, Record};
 use crate::worker::Worker;
@@ -20,7 +20,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// An upgraded connection without a byte in either direction (Envoy's stream default).
 const UPGRADED_IDLE: Duration = Duration::from_secs(300);
@@ -37,7 +37,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let admitted = worker.admit();
     let served = match (inbound, &admitted) {
         (_, Err(refused)) => Err(refused.clone()),
-        (Some(inbound), Ok(_)) => admit(worker, caller, &running, inbound, parts, body).await,
+        (Some(inbound), Ok(_)) => admit(worker, caller, &running, inbound, parts, body, started).await,
         (None, Ok(_)) => Err(Failure::new(RouteReason::NoRoute, "this proxy has no configuration yet")),
     };
     let mut reason = if mirrored { RouteReason::Mirrored } else { RouteReason::Local };
@@ -72,6 +72,7 @@ async fn admit(
     inbound: &Inbound,
     mut parts: Parts,
     body: Incoming,
+    started: Instant,
 ) -> Result<Response<Answer<Seat>>, Failure> {
     let bad = |text: String| Failure::new(RouteReason::BadRequest, text);
     if !headers::within_limits(&parts.headers) {
@@ -103,8 +104,13 @@ async fn admit(
         rate_limit::admit(&limits, What::Request, caller.id.as_ref(), worker.now_us())?;
     }
     let mirror = parts.headers.remove(headers::MIRROR).filter(|_| caller.id.is_some());
+    let left = deadline::left(&parts.headers);
     headers::strip_ours(&mut parts.headers);
     headers::strip_hop(&mut parts.headers);
+    if let Some(left) = left {
+        // For the app, that may pass it on to whom it calls in turn.
+        deadline::tell(&mut parts.headers, left.saturating_sub(started.elapsed()));
+    }
     if let Some(mirror) = mirror {
         parts.headers.insert(headers::MIRROR, mirror);
     }
@@ -117,7 +123,15 @@ async fn admit(
         upgrade::ask_app(&mut parts.headers, wanted);
     }
     let body = if wanted.is_some() { Outgoing::Empty } else { Outgoing::Once(body) };
-    let sent = worker.apps.send(worker, port.target, http2, Request::from_parts(parts, body)).await;
+    let sending = worker.apps.send(worker, port.target, http2, Request::from_parts(parts, body));
+    let sent = match left {
+        None => sending.await,
+        Some(left) => timeout_at(started + left, sending).await.map_err(|_| {
+            let text =
+                format!("the app on port {} did not answer in the {} ms its caller had", port.target, left.as_millis());
+            Failure::new(RouteReason::RequestTimeout, text)
+        })?,
+    };
     let (response, lease) = sent.map_err(|error| refused(error, port.target))?;
     let (mut parts, body) = response.into_parts();
     headers::strip_ours(&mut parts.headers);
