@@ -64,8 +64,6 @@ reasons! {
     Denied = "DENIED", "an Authorization policy refused the caller";
     /// The peer's identity did not verify.
     IdentityRefused = "IDENTITY_REFUSED", "the other side's certificate was refused";
-    /// The proxy is draining.
-    ProxyDraining = "PROXY_DRAINING", "this proxy is shutting down";
     /// The app behind the inbound proxy does not answer.
     AppUnreachable = "APP_UNREACHABLE", "the application behind the proxy does not accept connections";
     /// A limit of the proxy was reached.

@@ -1,7 +1,7 @@
 //! Keys of requests and of endpoints as numbers: the same ones in every process, on every machine and in every version,
 //! because proxies that shall agree on an endpoint never speak to each other.
 
-/// The number of a key: FNV-1a (Fowler, Noll and Vo), whose weak upper bits [`mix`] repairs.
+/// The number of a key: FNV-1a (Fowler, Noll and Vo), whose weak upper bits `mix` repairs.
 pub fn hash_key(bytes: &[u8]) -> u64 {
     let fnv = bytes
         .iter()

@@ -5,7 +5,7 @@
 //! in every second for as long as the proxy runs. Workers share a bucket by its atomic; there is no lock.
 //!
 //! Ticks wrap around. A bucket untouched for a whole turn, 203 days or more, may be found as it was left, which is at
-//! worst [`SLACK_US`] of waiting.
+//! worst `SLACK_US` of waiting.
 
 use api::config::Rate;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,7 +2,7 @@
 //! bodies are ended, and HTTP/2 is metered. Connections between proxies, which are HTTP/2 by agreement, pass it as well.
 //!
 //! Bytes are judged where they lie, in the buffer hyper gave us. Only a head that came in pieces is kept here until it
-//! is whole, so hyper never sees part of one. A refused head is replaced by a request of our own ([`REFUSED`]), so that
+//! is whole, so hyper never sees part of one. A refused head is replaced by a request of our own (`REFUSED`), so that
 //! the refusal is answered in its turn, behind requests that came before it on the same connection.
 
 pub mod chunks;

@@ -251,7 +251,7 @@ async fn attempt(
 /// say so: they take `weft-` headers away from what apps answer.
 fn never_reached_the_app(response: &Response<Incoming>) -> bool {
     let told = response.headers().get(headers::REASON).map(HeaderValue::as_bytes);
-    let reasons = [RouteReason::AppUnreachable, RouteReason::ProxyDraining, RouteReason::Overloaded];
+    let reasons = [RouteReason::AppUnreachable, RouteReason::Overloaded];
     response.status() == StatusCode::SERVICE_UNAVAILABLE
         && told.is_some_and(|told| reasons.iter().any(|reason| reason.as_str().as_bytes() == told))
 }
