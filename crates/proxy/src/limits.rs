@@ -71,6 +71,9 @@ pub const STREAMS_PER_LINK: usize = 200;
 pub const LINKS_PER_PEER: usize = 4;
 /// Streams the peer reset before we looked at them (h2's default; rapid reset, CVE-2023-44487).
 pub const PENDING_RESETS_MAX: usize = 20;
+/// The same of a peer's proxy. It takes back the requests of a caller who left all at once, as many as may be open
+/// ([`STREAMS_MAX`]), and they share the connection with those of everybody else.
+pub const PEER_PENDING_RESETS_MAX: usize = 250;
 /// Resets we had to send because of the peer's mistakes (h2 has 1024; lowered after CVE-2025-8671).
 pub const LOCAL_ERROR_RESETS_MAX: usize = 256;
 /// Bytes a stream may hold on its way out (hyper 400 KiB).
