@@ -1,3 +1,5 @@
+//! Sockets that change hands over a real Unix socket.
+
 use super::*;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,3 +1,5 @@
+//! Memory and delay as numbers: when readiness falls, when it returns.
+
 use super::*;
 use crate::limits::{DELAY_SAMPLE, DELAY_STANDS, DELAY_TARGET};
 

@@ -1,3 +1,5 @@
+//! Heads and bodies as callers send them: what passes as it is, and what is refused.
+
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 

@@ -1,3 +1,5 @@
+//! Apps that answer over HTTP and gRPC, well and badly.
+
 use super::*;
 use crate::inbound::ready::Apps;
 use hyper::service::service_fn;
