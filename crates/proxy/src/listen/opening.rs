@@ -28,6 +28,9 @@ struct Line {
 const CONNECT: &[u8] = b"CONNECT";
 /// Of a word, enough to tell what kind of target it is: schemes are short.
 const BEGINNING: usize = 16;
+/// What is taken of the rest at once, and how often: as much as one head may have.
+const REST_BYTES: usize = 1024;
+const REST_PIECES_MAX: usize = HEADER_BYTES_MAX / REST_BYTES;
 
 impl<I> Opening<I> {
     /// Of a new connection.
@@ -77,10 +80,27 @@ impl<I: AsyncRead + Unpin> AsyncRead for Opening<I> {
             match line.judge(&buffer.filled()[before..]) {
                 None => {}
                 Some(true) => self.line = None,
-                Some(false) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "this is not HTTP"))),
+                Some(false) => {
+                    self.take_rest(cx);
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "this is not HTTP")));
+                }
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncRead + Unpin> Opening<I> {
+    /// Takes what has come already: a socket that is closed with bytes unread resets the connection instead of ending it.
+    fn take_rest(&mut self, cx: &mut Context<'_>) {
+        let mut piece = [0; REST_BYTES];
+        for _ in 0..REST_PIECES_MAX {
+            let mut rest = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.io).poll_read(cx, &mut rest) {
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {}
+                _ => return,
+            }
+        }
     }
 }
 
