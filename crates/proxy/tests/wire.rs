@@ -130,18 +130,7 @@ async fn an_old_app_is_understood() {
 
 #[tokio::test]
 async fn crumbs_of_a_cookie_are_one_header_for_http1() {
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let through = Through::to(Protocol::Http, move |mut stream| {
-        let told = told.clone();
-        async move {
-            let head = head(&mut stream).await;
-            if !head.is_empty() {
-                told.send(head).unwrap();
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-            }
-        }
-    })
-    .await;
+    let (through, mut heard) = Through::hearing("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let mut caller = through.http2().await;
     let request = Request::get(format!("http://{HOST}/")).header("cookie", "a=1").header("cookie", "b=2");
     let response = timeout(SOON, caller.send_request(request.body(full("")).unwrap())).await.unwrap().unwrap();
@@ -152,18 +141,7 @@ async fn crumbs_of_a_cookie_are_one_header_for_http1() {
 
 #[tokio::test]
 async fn a_question_about_the_whole_server_stays_one() {
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let through = Through::to(Protocol::Http, move |mut stream| {
-        let told = told.clone();
-        async move {
-            let head = head(&mut stream).await;
-            if !head.is_empty() {
-                told.send(head).unwrap();
-                stream.write_all(b"HTTP/1.1 204 No Content\r\nallow: GET\r\n\r\n").await.unwrap();
-            }
-        }
-    })
-    .await;
+    let (through, mut heard) = Through::hearing("HTTP/1.1 204 No Content\r\nallow: GET\r\n\r\n").await;
     let answer = through.ask(&format!("OPTIONS * HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
     let saw = heard.recv().await.unwrap();

@@ -8,14 +8,14 @@ pub mod redirected;
 pub mod vips;
 
 use crate::http::refused;
-use crate::limits::{CONNECTIONS_MAX, PROCESS_CONNECTIONS_MAX};
+use crate::limits::CONNECTIONS_MAX;
 use crate::overload::Connections;
 use crate::pool::transport::tune;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -38,19 +38,6 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Places of the process. Files are left for what connections need towards the other side.
-fn places() -> &'static Arc<Semaphore> {
-    static PLACES: OnceLock<Arc<Semaphore>> = OnceLock::new();
-    PLACES.get_or_init(|| Arc::new(Semaphore::new(PROCESS_CONNECTIONS_MAX.min(files_max() / 2))))
-}
-
-/// Files this process may open (proc(5), `Max open files`).
-fn files_max() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(2 * PROCESS_CONNECTIONS_MAX)
-}
-
 /// Accepts until `stop`; each connection is a task of its own, finished even after `stop`. A connection beyond a bound is
 /// closed at once, so that its caller hears of it and does not wait in the kernel's queue.
 pub async fn accept<S, F>(listener: Arc<TcpListener>, stop: CancellationToken, connections: Connections, serve: S)
@@ -68,8 +55,7 @@ where
             // Closed at once: its caller goes elsewhere, or asks again.
             Ok(_) if !connections.admit() => {}
             Ok((stream, peer)) => {
-                let (Ok(place), Ok(process)) = (own.clone().try_acquire_owned(), places().clone().try_acquire_owned())
-                else {
+                let Ok(place) = own.clone().try_acquire_owned() else {
                     refused::count(&refused::Crowd);
                     tracing::debug!(%peer, "a connection beyond a bound was closed");
                     continue;
@@ -78,7 +64,7 @@ where
                 let served = serve(stream, peer);
                 connections.spawn(async move {
                     served.await;
-                    drop((place, process));
+                    drop(place);
                 });
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}

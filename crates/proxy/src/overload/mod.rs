@@ -17,8 +17,8 @@ pub use delay::{Standing, measure};
 pub use memory::{Memory, MemorySize, MemorySizeError};
 
 use crate::limits::{
-    CONNECTIONS_REFUSED_AT, IDLE_SHRUNK, IDLE_SHRUNK_AT, IN_FLIGHT_MAX, OVERLOAD_TICK, READY_AGAIN_BELOW,
-    REQUESTS_REFUSED_AT, UNREADY_AT,
+    CONNECTIONS_REFUSED_AT, IDLE_SHRUNK, IDLE_SHRUNK_AT, IN_FLIGHT_MAX, OVERLOAD_TICK, PROCESS_CONNECTIONS_MAX,
+    READY_AGAIN_BELOW, REQUESTS_REFUSED_AT, UNREADY_AT,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::sync::Arc;
@@ -99,7 +99,8 @@ impl Default for Overload {
         Self {
             memory: AtomicU32::new(0),
             unready: AtomicBool::new(false),
-            connections_max: files_max() / 2,
+            // Files are left for what connections need towards the other side.
+            connections_max: PROCESS_CONNECTIONS_MAX.min(files_max() / 2),
             refused_connections: AtomicU64::new(0),
         }
     }

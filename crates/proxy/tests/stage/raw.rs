@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::future::Future;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 pub const HOST: &str = "cart.shop.mesh";
@@ -76,6 +77,22 @@ impl Through {
             }
         })
         .await
+    }
+
+    /// The same, and every head that the app got.
+    pub async fn hearing(answer: &'static str) -> (Self, UnboundedReceiver<String>) {
+        let (told, heard) = unbounded_channel();
+        let through = Self::to(Protocol::Http, move |mut stream| {
+            let told = told.clone();
+            async move {
+                let head = head(&mut stream).await;
+                if !head.is_empty() {
+                    told.send(head).unwrap();
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        (through.await, heard)
     }
 
     /// A connection of an app to its proxy.
