@@ -48,7 +48,6 @@ fn rewrite(bytes: &[u8]) -> Result<String, PathError> {
                 rest = after;
                 match value {
                     0..0x20 | 0x7f => return Err(PathError::Control),
-                    b'%' if after.len() >= 2 && hex(&after[..2]).is_some() => return Err(PathError::Twice),
                     b'/' | b'\\' => decoded.push(b'/'),
                     b if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => decoded.push(b),
                     _ => decoded.extend([b'%', pair[0].to_ascii_uppercase(), pair[1].to_ascii_uppercase()]),
@@ -60,6 +59,10 @@ fn rewrite(bytes: &[u8]) -> Result<String, PathError> {
             b if !b.is_ascii() => decoded.extend(format!("%{b:02X}").bytes()),
             b => decoded.push(b),
         }
+    }
+    // Looked for in what was decoded: `%25%36%31` is `%61` escaped twice, too.
+    if decoded.windows(5).any(|five| five.starts_with(b"%25") && hex(&five[3..]).is_some()) {
+        return Err(PathError::Twice);
     }
     let text = String::from_utf8_lossy(&decoded);
     let mut out: Vec<&str> = Vec::new();
@@ -153,6 +156,8 @@ mod tests {
             ("/%00", PathError::Control),
             ("/a%0d%0ab", PathError::Control),
             ("/%252e%252e/admin", PathError::Twice),
+            ("/%25%36%31dmin", PathError::Twice),
+            ("/%25%61d", PathError::Twice),
             ("/..", PathError::Above),
             ("/a/../../b", PathError::Above),
         ] {
