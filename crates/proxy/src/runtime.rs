@@ -9,13 +9,12 @@ use crate::edge::ingress::{self, Ingress};
 use crate::edge::probe::{self, Probes, is_gateway};
 use crate::enroll::{self, Enrolled, enroll};
 use crate::handover;
-use crate::http::gate::Side;
 use crate::inbound;
 use crate::limits::{DRAIN, LEFT_OVER};
 use crate::listen::open::{TCP, UDP};
 use crate::listen::{self, accept};
 use crate::metrics::Traffic;
-use crate::outbound::http::{Via, serve};
+use crate::outbound::http::{self, Via};
 use crate::overload::{self, Memory};
 use crate::report::Reports;
 use crate::state::{Own, OwnError, State};
@@ -448,16 +447,7 @@ async fn serve_listener(
             accept(listener, stop, connections, |stream, _| inbound::serve(worker.clone(), tls.clone(), stream)).await;
         }
         (Purpose::Outbound, Service::Sidecar { mode: Mode::Explicit, .. }) => {
-            let via = Arc::new(Via::Host);
-            accept(listener, stop, connections, |stream, _| {
-                let (worker, via) = (worker.clone(), via.clone());
-                let drain = worker.state.drain.clone();
-                crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
-                    let (worker, via) = (worker.clone(), via.clone());
-                    async move { serve(&worker, &via, request).await }
-                })
-            })
-            .await;
+            accept(listener, stop, connections, |stream, _| http::app(worker.clone(), Via::Host, stream)).await;
         }
         (Purpose::Outbound, Service::Sidecar { mode: Mode::Redirect, .. }) => {
             accept(listener, stop, connections, |stream, _| listen::redirected::outbound(worker.clone(), stream)).await;

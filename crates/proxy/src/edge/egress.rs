@@ -8,7 +8,7 @@ use crate::inbound::authorize::{Asked, Verdict, decide};
 use crate::inbound::{Caller, withdrawn};
 use crate::limits::{HANDSHAKE, PREAMBLE};
 use crate::outbound::external;
-use crate::outbound::http::{Destination, Via, serve as route};
+use crate::outbound::http::{Arrival, Destination, Via, serve as route};
 use crate::pool::transport::Carries;
 use crate::record::{Direction, Record};
 use crate::tcp::preamble::Preamble;
@@ -66,10 +66,10 @@ fn leaving(worker: &Worker, stream: &TlsStream<TcpStream>) -> Option<(Leaving, C
 async fn carry(worker: Arc<Worker>, leaving: Leaving, carries: Carries, stream: TlsStream<TcpStream>) {
     match carries {
         Carries::Http => {
-            let (drain, via) = (worker.state.drain.clone(), Arc::new(Via::Egress(leaving)));
+            let (drain, arrival) = (worker.state.drain.clone(), Arrival::new(Via::Egress(leaving)));
             crate::http::serve::peer(stream, drain, move |request| {
-                let (worker, via) = (worker.clone(), via.clone());
-                async move { route(&worker, &via, request).await }
+                let (worker, arrival) = (worker.clone(), arrival.clone());
+                async move { route(&worker, &arrival, request).await }
             })
             .await;
         }

@@ -85,7 +85,8 @@ impl One {
         let Self { worker, mirror, parts, connect, .. } = self;
         let running = worker.running().clone();
         let callee = worker.callee(&mirror.service, mirror.port);
-        let Ok(admitted) = callee.admit(&running, worker.now_us()) else {
+        // Copies have a bound of their own, and are nobody's connection.
+        let Ok(admitted) = callee.admit(&running, &Arc::default(), worker.now_us()) else {
             return self.record(503, RouteReason::CircuitOpen, None, "");
         };
         let ask = Ask { zone: mirror.zone.as_ref(), tried: &[], precious: false, hash: None };

@@ -178,7 +178,11 @@ impl Judge {
                     }
                 },
                 State::Http2(meter) => match meter.read(rest) {
-                    Ok(()) => at = bytes.len(),
+                    Ok(count) if count < rest.len() => {
+                        at += count;
+                        break;
+                    }
+                    Ok(_) => at = bytes.len(),
                     Err(flood) => {
                         self.state = State::Flooded(flood);
                         return (at, Some(Stop::Flood(flood)));
@@ -245,6 +249,22 @@ pub struct Gate<I> {
     ready: usize,
     timer: Option<(Wait, Pin<Box<Sleep>>)>,
     paced_bytes: u64,
+    /// What goes the other way, where the other side counts it.
+    own: Option<Box<Own>>,
+}
+
+/// What we send to a peer that will end the connection if we take too much back.
+struct Own {
+    meter: Meter,
+    spent: Arc<AtomicBool>,
+}
+
+impl Own {
+    fn look(&mut self, bytes: &[u8]) {
+        if self.meter.sent(bytes) {
+            self.spent.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<I> Gate<I> {
@@ -267,10 +287,18 @@ impl<I> Gate<I> {
         gate
     }
 
+    /// For our own connection to a peer, and whether it should be used no more: its peer is about to lose patience with what
+    /// our callers take back, and others share it. Another connection costs less than theirs.
+    pub fn link(io: I) -> (Self, Arc<AtomicBool>) {
+        let spent = Arc::<AtomicBool>::default();
+        let own = Own { meter: Meter::own(), spent: spent.clone() };
+        (Self { own: Some(Box::new(own)), ..Self::http2(io, Meter::client()) }, spent)
+    }
+
     fn bounded(io: I, bounds: &'static Bounds) -> (Self, Arc<Told>) {
         let told = Arc::<Told>::default();
         let judge = Judge { bounds, state: State::First, heads: 0, body_bytes: 0, told: told.clone() };
-        (Self { io, judge, held: Vec::new(), ready: 0, timer: None, paced_bytes: 0 }, told)
+        (Self { io, judge, held: Vec::new(), ready: 0, timer: None, paced_bytes: 0, own: None }, told)
     }
 
     fn wait(&self) -> Option<(Wait, Duration)> {
@@ -393,6 +421,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<I> {
                 }
                 return Poll::Ready(Ok(()));
             }
+            if let State::Http2(meter) = &mut this.judge.state
+                && meter.turn_is_over()
+            {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match &this.judge.state {
                 // The answer to it ends the connection; an end told here would end it before.
                 State::Refused => return Poll::Pending,
@@ -402,7 +436,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<I> {
                     say_goodbye(&mut this.io, cx);
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, flood)));
                 }
-                State::Asked if !this.held.is_empty() => {
+                State::Asked | State::Http2(_) if !this.held.is_empty() => {
                     this.judge_held();
                     if this.ready > 0 {
                         continue;
@@ -437,6 +471,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gate<I> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
         this.wrote(written);
+        if let Some(own) = &mut this.own {
+            own.look(&bytes[..written]);
+        }
         Poll::Ready(Ok(written))
     }
 

@@ -6,7 +6,7 @@
 
 use crate::limits::{
     BYTES_PER_FRAME, CONTINUATIONS_MAX, CONTROL_FRAMES_MAX, EMPTY_FRAMES_MAX, FRAME_WINDOW, HASTY_RESET,
-    PEER_RESETS_MAX, RESETS_MAX, WINDOW_UPDATES_MAX,
+    PEER_RESETS_MAX, REQUESTS_PER_TURN, RESETS_MAX, WINDOW_UPDATES_MAX,
 };
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,6 +16,8 @@ use tokio::io::AsyncWrite;
 /// How a client begins (RFC 9113 section 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
+/// Begins a request, or an answer (RFC 9113 section 6.2).
+const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -45,14 +47,50 @@ pub enum Flood {
     SlowBlock,
 }
 
-/// Counts one direction of one connection.
+/// Finds the heads of frames in a stream of bytes, however it is cut.
 #[derive(Clone, Debug)]
-pub struct Meter {
+struct Heads {
     /// Bytes of the present frame, or of the preface, that are no head.
     skip: usize,
     head: [u8; HEAD_BYTES],
     /// Of `head`, read so far.
     have: usize,
+}
+
+/// The head of a frame (RFC 9113 section 4.1).
+struct FrameHead {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl Heads {
+    /// The next one that ends in `bytes`, which begin behind it afterwards.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        *bytes = &bytes[skipped..];
+        let count = (HEAD_BYTES - self.have).min(bytes.len());
+        self.head[self.have..self.have + count].copy_from_slice(&bytes[..count]);
+        self.have += count;
+        *bytes = &bytes[count..];
+        if self.have < HEAD_BYTES {
+            return None;
+        }
+        self.have = 0;
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
+        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+        Some(FrameHead { length: self.skip, kind, flags, stream: u32::from_be_bytes(stream) })
+    }
+}
+
+/// Counts one direction of one connection.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    heads: Heads,
+    /// Requests that began since somebody else had a turn.
+    turn: u32,
     since: Instant,
     control: u32,
     window_updates: u32,
@@ -90,12 +128,16 @@ impl Meter {
         Self::new(0, u32::MAX)
     }
 
+    /// Of what we send to a peer's proxy, which counts as [`Self::peer`] does: halfway to what it forgives.
+    pub fn own() -> Self {
+        Self::new(PREFACE.len(), PEER_RESETS_MAX / 2)
+    }
+
     fn new(skip: usize, resets_max: u32) -> Self {
         let now = Instant::now();
         Self {
-            skip,
-            head: [0; HEAD_BYTES],
-            have: 0,
+            heads: Heads { skip, head: [0; HEAD_BYTES], have: 0 },
+            turn: 0,
             since: now,
             control: 0,
             window_updates: 0,
@@ -113,26 +155,36 @@ impl Meter {
         }
     }
 
-    /// Looks at the next bytes.
-    pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            let count = (HEAD_BYTES - self.have).min(bytes.len());
-            self.head[self.have..self.have + count].copy_from_slice(&bytes[..count]);
-            self.have += count;
-            bytes = &bytes[count..];
-            if self.have == HEAD_BYTES {
-                self.have = 0;
-                self.skip = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
-                let stream = u32::from_be_bytes([self.head[5], self.head[6], self.head[7], self.head[8]]);
-                self.frame(self.skip, self.head[3], self.head[4], stream)?;
+    /// Looks at the next bytes; how many of them may pass now. Fewer than all when its turn is over.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<usize, Flood> {
+        let mut rest = bytes;
+        while let Some(head) = self.heads.next(&mut rest) {
+            self.turn += u32::from(head.kind == HEADERS);
+            self.frame(head)?;
+            if self.turn >= REQUESTS_PER_TURN {
+                break;
             }
         }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// Whether others should have a turn before more is read: a connection full of requests is read to its end otherwise,
+    /// and everybody else waits. Asked once, as the next turn begins then.
+    pub fn turn_is_over(&mut self) -> bool {
+        let over = self.turn >= REQUESTS_PER_TURN;
+        if over {
+            self.turn = 0;
+        }
+        over
+    }
+
+    /// Looks at what we sent; whether we have taken back more than we should on one connection.
+    pub fn sent(&mut self, mut bytes: &[u8]) -> bool {
+        let mut over = false;
+        while let Some(head) = self.heads.next(&mut bytes) {
+            over |= self.frame(head) == Err(Flood::Resets);
+        }
+        over
     }
 
     /// The header block whose rest is waited for, by its number.
@@ -155,9 +207,8 @@ impl Meter {
         self.window_updates = self.window_updates.saturating_sub(frames);
     }
 
-    fn frame(&mut self, length: usize, kind: u8, flags: u8, stream: u32) -> Result<(), Flood> {
+    fn frame(&mut self, FrameHead { length, kind, flags, stream }: FrameHead) -> Result<(), Flood> {
         const DATA: u8 = 0;
-        const HEADERS: u8 = 1;
         const RST_STREAM: u8 = 3;
         const SETTINGS: u8 = 4;
         const PING: u8 = 6;
@@ -260,6 +311,15 @@ mod tests {
         bytes
     }
 
+    /// All of it, in as many turns as it takes.
+    fn read(meter: &mut Meter, mut bytes: &[u8]) -> Result<(), Flood> {
+        while !bytes.is_empty() {
+            bytes = &bytes[meter.read(bytes)?..];
+            meter.turn_is_over();
+        }
+        Ok(())
+    }
+
     /// How many times a caller may send `frames` before that is a flood.
     fn taken(frames: &[Vec<u8>], times: usize) -> Result<(), (usize, Flood)> {
         let mut meter = Meter::server();
@@ -268,7 +328,7 @@ mod tests {
             for bytes in frames {
                 // In pieces, as a network would.
                 let (one, other) = bytes.split_at(bytes.len() / 2);
-                meter.read(one).and_then(|()| meter.read(other)).map_err(|flood| (i, flood))?;
+                read(&mut meter, one).and_then(|()| read(&mut meter, other)).map_err(|flood| (i, flood))?;
             }
         }
         Ok(())
@@ -308,9 +368,37 @@ mod tests {
             // A message of 15 bytes, and the answer to the last PING.
             meter.wrote(HEAD_BYTES + 15 + HEAD_BYTES + 8);
             for bytes in [frame(4, 8, 0), frame(4, 8, 0), frame(8, PING, 0)] {
-                meter.read(&bytes).unwrap();
+                read(&mut meter, &bytes).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn requests_are_read_in_turns_whatever_else_comes() {
+        let mut meter = Meter::server();
+        let bytes: Vec<u8> =
+            std::iter::once(PREFACE.to_vec()).chain((0..100).map(|_| frame(20, 1, 5))).flatten().collect();
+        let (mut at, mut turns) = (0, 1);
+        while at < bytes.len() {
+            at += meter.read(&bytes[at..]).unwrap();
+            assert_eq!(meter.turn_is_over(), at < bytes.len(), "{at}");
+            turns += u32::from(at < bytes.len());
+        }
+        assert_eq!(turns, 100_u32.div_ceil(REQUESTS_PER_TURN));
+        assert_eq!(read(&mut meter, &frame(1 << 20, 0, 0)), Ok(()), "data is no turn");
+    }
+
+    #[test]
+    fn whoever_sends_hears_of_resets_before_the_peer_minds() {
+        let (mut own, mut peer) = (Meter::own(), Meter::peer());
+        assert!(!own.sent(PREFACE));
+        read(&mut peer, PREFACE).unwrap();
+        let cancelled = [frame(20, 1, 5), frame(4, 3, 0)].concat();
+        let told = (0..PEER_RESETS_MAX).find(|_| {
+            read(&mut peer, &cancelled).unwrap();
+            own.sent(&cancelled)
+        });
+        assert!(told.is_some_and(|told| told.abs_diff(PEER_RESETS_MAX / 2) <= 1), "{told:?}");
     }
 
     #[test]
@@ -321,7 +409,7 @@ mod tests {
         // As if it had been opened then.
         meter.mark = (meter.mark.0 - HASTY_RESET, 1);
         for _ in 0..2 * RESETS_MAX {
-            meter.read(&frame(4, 3, 0)).unwrap();
+            read(&mut meter, &frame(4, 3, 0)).unwrap();
         }
         assert_eq!(meter.resets, 0, "a stream older than {HASTY_RESET:?} may be reset");
     }

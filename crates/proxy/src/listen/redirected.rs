@@ -6,6 +6,7 @@ use crate::error::{Failure, is_grpc};
 use crate::http::gate::Side;
 use crate::inbound::{self, Caller};
 use crate::limits::DETECT;
+use crate::outbound::http::{Via, app};
 use crate::pool::transport::tune;
 use crate::tcp::copy;
 use crate::worker::Worker;
@@ -35,20 +36,11 @@ pub async fn outbound(worker: Arc<Worker>, stream: TcpStream) {
     if stream.local_addr().is_ok_and(|local| local == to) {
         // Made straight to the proxy: as in explicit mode, by host.
         return match detect(&stream, DETECT).await {
-            Ok(Speaks::Http) => by_host(worker, stream).await,
+            Ok(Speaks::Http) => app(worker, Via::Host, stream).await,
             _ => tracing::debug!("a connection to the proxy itself that is not HTTP"),
         };
     }
     pass(stream, to).await;
-}
-
-async fn by_host(worker: Arc<Worker>, stream: TcpStream) {
-    let drain = worker.state.drain.clone();
-    crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
-        let worker = worker.clone();
-        async move { crate::outbound::http::serve(&worker, &crate::outbound::http::Via::Host, request).await }
-    })
-    .await;
 }
 
 /// Somebody calls the app without mutual TLS.

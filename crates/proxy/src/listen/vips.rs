@@ -4,8 +4,7 @@
 use super::open::TCP;
 use super::{accept, bind};
 use crate::compile::Running;
-use crate::http::gate::Side;
-use crate::outbound::http::{Via, serve};
+use crate::outbound::http::{Via, app};
 use crate::outbound::tcp;
 use crate::vips::{Named, Names};
 use crate::worker::Worker;
@@ -94,15 +93,7 @@ pub async fn one(worker: Arc<Worker>, stream: TcpStream, named: Named, port: u16
         .and_then(|service| service.ports.get(&port))
         .map(|port| port.protocol.is_http());
     match http {
-        Some(true) => {
-            let drain = worker.state.drain.clone();
-            let via = Arc::new(Via::Service(named, port));
-            crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
-                let (worker, via) = (worker.clone(), via.clone());
-                async move { serve(&worker, &via, request).await }
-            })
-            .await;
-        }
+        Some(true) => app(worker, Via::Service(named, port), stream).await,
         Some(false) => tcp::serve(&worker, &named, port, stream).await,
         None => tracing::debug!(service = %named.service, port, "the service went while a connection came"),
     }

@@ -4,6 +4,7 @@
 //! and one on the way out, no lock. What was taken is given back when it is dropped, so callers that leave count too.
 
 use crate::error::Failure;
+use crate::limits::SHARE_OF_FREE;
 use api::RouteReason;
 use api::config::{self, ServiceRef};
 use std::collections::HashMap;
@@ -64,16 +65,24 @@ pub struct Breaker {
     refused: [AtomicU64; Limit::ALL.len()],
 }
 
+/// Requests that came by one connection and have not ended, of all services.
+#[derive(Debug, Default)]
+pub struct Share(AtomicU32);
+
 /// One more of something, until it is dropped.
 #[derive(Debug)]
 pub struct Taken {
     breaker: Arc<Breaker>,
     limit: Limit,
+    share: Option<Arc<Share>>,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         self.breaker.used[self.limit as usize].fetch_sub(1, Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            share.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -86,15 +95,22 @@ pub struct Open {
     pub max: u32,
     /// `NAMESPACE/NAME` of the policy that set it; `None`: the default holds.
     pub policy: Option<String>,
+    /// There is room, but not for a connection that has so many requests under way.
+    pub held: Option<u32>,
 }
 
 impl Open {
     /// For the caller.
     pub fn failure(self, service: &ServiceRef) -> Failure {
-        let Self { limit, max, policy } = self;
+        let Self { limit, max, policy, held } = self;
         let by = policy.as_ref().map_or_else(|| "the default".to_owned(), |policy| format!("CircuitBreaker {policy}"));
-        let text =
-            format!("{service} has {max} {} in use, as many as {} of {by} allows", limit.as_str(), limit.field());
+        let (what, field) = (limit.as_str(), limit.field());
+        let text = match held {
+            None => format!("{service} has {max} {what} in use, as many as {field} of {by} allows"),
+            Some(held) => format!(
+                "this connection has {held} {what} under way, too many while so few of the {max} that {field} of {by} allows {service} are free"
+            ),
+        };
         Failure { policy, ..Failure::new(RouteReason::CircuitOpen, text) }
     }
 }
@@ -106,12 +122,32 @@ impl Breaker {
         let at = limit as usize;
         let room = |used: u32| (used < max).then(|| used + 1);
         match self.used[at].fetch_update(Ordering::Relaxed, Ordering::Relaxed, room) {
-            Ok(_) => Ok(Taken { breaker: self.clone(), limit }),
-            Err(_) => {
-                self.refused[at].fetch_add(1, Ordering::Relaxed);
-                Err(Open { limit, max, policy: limits.policies.get(limit.field()).cloned() })
+            Ok(_) => Ok(Taken { breaker: self.clone(), limit, share: None }),
+            Err(_) => Err(self.open(limit, limits, None)),
+        }
+    }
+
+    /// Takes one more request for a connection. Under the default limit, none may have more than [`SHARE_OF_FREE`] times
+    /// what is free (dynamic thresholds, Choudhury and Hahne 1998): whoever hoards leaves room for those who do not. A
+    /// limit that somebody wrote is exactly that limit.
+    pub fn take_request(self: &Arc<Self>, limits: &config::Breaker, share: &Arc<Share>) -> Result<Taken, Open> {
+        let limit = Limit::Requests;
+        let held = share.0.load(Ordering::Relaxed);
+        if held > 0 && !limits.policies.contains_key(limit.field()) {
+            let free = limit.of(limits).saturating_sub(self.used(limit));
+            if free > 0 && held >= SHARE_OF_FREE.saturating_mul(free) {
+                return Err(self.open(limit, limits, Some(held)));
             }
         }
+        let mut taken = self.take(limit, limits)?;
+        share.0.fetch_add(1, Ordering::Relaxed);
+        taken.share = Some(share.clone());
+        Ok(taken)
+    }
+
+    fn open(&self, limit: Limit, limits: &config::Breaker, held: Option<u32>) -> Open {
+        self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
+        Open { limit, max: limit.of(limits), policy: limits.policies.get(limit.field()).cloned(), held }
     }
 
     /// In use now.
@@ -190,6 +226,32 @@ mod tests {
             }
         });
         assert_eq!(breaker.used(Limit::Requests), 0, "nothing leaks");
+    }
+
+    #[test]
+    fn who_hoards_leaves_room_for_others_unless_the_limit_was_written() {
+        let breaker = Arc::new(Breaker::default());
+        let mut limits = config::Breaker::default();
+        let hoarders = [(); 4].map(|()| Arc::<Share>::default());
+        let mut held = Vec::new();
+        let hoard = |held: &mut Vec<Taken>, limits: &config::Breaker| loop {
+            let before = held.len();
+            held.extend(hoarders.iter().flat_map(|share| breaker.take_request(limits, share)));
+            if held.len() == before {
+                return before as u32;
+            }
+        };
+        let most = hoard(&mut held, &limits);
+        // Four with twice as much each as is left: 8 of 9 parts.
+        assert!(most.abs_diff(limits.requests_max * 8 / 9) <= 8, "{most}");
+        let refused = breaker.take_request(&limits, &hoarders[0]).unwrap_err();
+        assert!(refused.held.is_some_and(|held| held > 200), "{refused:?}");
+        let other = breaker.take_request(&limits, &Arc::default());
+        assert!(other.is_ok(), "who has nothing gets one while one is free");
+        limits.policies.insert("requestsMax".to_owned(), "shop/cart".to_owned());
+        assert_eq!(hoard(&mut held, &limits), limits.requests_max - 1, "as written");
+        drop((held, other));
+        assert!(hoarders.iter().all(|share| share.0.load(Ordering::Relaxed) == 0), "nothing leaks");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The lock is held for the few steps of choosing and counting and never over an await; other threads take it only
 //! to explain.
 
-use super::breaker::{Breaker, Limit, Open, Taken};
+use super::breaker::{Breaker, Limit, Open, Share, Taken};
 use crate::compile::{Places, Running};
 use crate::error::ConnectError;
 use crate::http::body::Outgoing;
@@ -21,7 +21,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -85,11 +85,11 @@ impl Callee {
     }
 
     /// Lets a request in, if its breaker has room, and counts it towards the retry budget.
-    pub fn admit(&self, running: &Running, now_us: u64) -> Result<Taken, Open> {
+    pub fn admit(&self, running: &Running, share: &Arc<Share>, now_us: u64) -> Result<Taken, Open> {
         let mut state = self.lock();
         state.refresh(running, &self.service, now_us);
         state.budget.request(now_us / 1_000_000);
-        state.take(&self.breaker, Limit::Requests)
+        state.limited(|limits| self.breaker.take_request(limits, share))
     }
 
     /// Lets a connection of bytes in, if its breaker has room.
@@ -243,7 +243,8 @@ impl Callee {
         link.count(false, now_us);
         state.links.entry(id).or_default().push(held.clone());
         drop(state);
-        let (callee, closed) = (Arc::downgrade(self), link.closed());
+        // Whoever waits for its end must not keep it open.
+        let (callee, closed, link) = (Arc::downgrade(self), link.closed(), Arc::downgrade(&link));
         tokio::spawn(async move {
             closed.cancelled().await;
             drop(taken);
@@ -254,10 +255,10 @@ impl Callee {
         Ok(held)
     }
 
-    fn closed(&self, id: CandidateId, connection: Option<ConnectionId>, link: &Arc<Link>) {
+    fn closed(&self, id: CandidateId, connection: Option<ConnectionId>, link: &Weak<Link>) {
         let mut state = self.lock();
         if let Some(held) = state.links.get_mut(&id) {
-            held.retain(|held| !Arc::ptr_eq(&held.link, link));
+            held.retain(|held| !std::ptr::eq(Arc::as_ptr(&held.link), link.as_ptr()));
             if held.is_empty() {
                 state.links.remove(&id);
             }
@@ -356,9 +357,14 @@ impl Inner {
 
     /// Takes one more of what is limited.
     fn take(&self, breaker: &Arc<Breaker>, limit: Limit) -> Result<Taken, Open> {
+        self.limited(|limits| breaker.take(limit, limits))
+    }
+
+    /// By the limits that hold now.
+    fn limited<T>(&self, take: impl FnOnce(&config::Breaker) -> T) -> T {
         match &self.places {
-            Some(places) => breaker.take(limit, &places.breaker),
-            None => breaker.take(limit, &config::Breaker::default()),
+            Some(places) => take(&places.breaker),
+            None => take(&config::Breaker::default()),
         }
     }
 
@@ -380,15 +386,17 @@ impl Inner {
     }
 
     /// An open connection for this choice, unless one more should be opened.
-    fn open_link(&self, choice: &Choice) -> Option<Held> {
-        let links = self.links.get(&choice.id).map(Vec::as_slice).unwrap_or_default();
+    fn open_link(&mut self, choice: &Choice) -> Option<Held> {
+        let links = self.links.get_mut(&choice.id)?;
+        // One that is not to be used any more ends with the last request on it.
+        for gone in links.extract_if(.., |held| !held.link.is_open()).filter_map(|held| held.connection) {
+            self.balancer.connection_closed(gone);
+        }
         match (&*choice.candidate, choice.connection) {
             (Candidate::Gateway { .. }, None) => None,
-            (Candidate::Gateway { .. }, wanted) => {
-                links.iter().find(|held| held.connection == wanted && held.link.is_open()).cloned()
-            }
+            (Candidate::Gateway { .. }, wanted) => links.iter().find(|held| held.connection == wanted).cloned(),
             (Candidate::Endpoint { .. }, _) => {
-                let least = links.iter().filter(|held| held.link.is_open()).min_by_key(|held| held.link.in_flight())?;
+                let least = links.iter().min_by_key(|held| held.link.in_flight())?;
                 let full = least.link.in_flight() >= STREAMS_PER_LINK && links.len() < LINKS_PER_PEER;
                 (!full).then(|| least.clone())
             }

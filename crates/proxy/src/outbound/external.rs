@@ -60,7 +60,8 @@ pub async fn forward(
     let outside = worker
         .outside(service, port.port)
         .ok_or_else(|| Failure::new(RouteReason::NoEndpoint, "the external service has no endpoint"))?;
-    let admitted = outside.admit(worker.now_us()).map_err(|open| open.failure(&service.config.service))?;
+    let admitted =
+        outside.admit(&this.arrival.share, worker.now_us()).map_err(|open| open.failure(&service.config.service))?;
     let http2 = matches!(port.protocol, Protocol::Http2 | Protocol::Grpc);
     // With a body it goes without its wish; so does what extended CONNECT cannot say to strangers.
     let wishes = body.is_end_stream() && (!http2 || parts.method == Method::GET);

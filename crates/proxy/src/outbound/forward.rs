@@ -2,7 +2,7 @@
 
 use super::callee::{Callee, Lease, Refused, name};
 use super::hashing::Key;
-use super::http::{Hold, Notes};
+use super::http::{Arrival, Hold, Notes};
 use crate::compile::{Rule, Running, Service, split};
 use crate::error::Failure;
 use crate::filter::mirror;
@@ -32,6 +32,8 @@ pub const NO_LIMIT: Duration = Duration::from_secs(86_400);
 pub struct Forward<'a> {
     /// Whose connections are used.
     pub worker: &'a Arc<Worker>,
+    /// How the request came.
+    pub arrival: &'a Arrival,
     /// The configuration it began with; each try asks for endpoints of its own moment.
     pub running: &'a Arc<Running>,
     /// Called service.
@@ -67,7 +69,8 @@ pub async fn forward(
     let Forward { worker, running, service, rule, .. } = this;
     let backend = backend(this)?;
     let callee = worker.callee(&backend.service, backend.port);
-    let admitted = callee.admit(running, worker.now_us()).map_err(|open| open.failure(&backend.service))?;
+    let admitted = callee.admit(running, &this.arrival.share, worker.now_us());
+    let admitted = admitted.map_err(|open| open.failure(&backend.service))?;
     // A request with a body is sent without its wish, as one may (RFC 9110 section 7.8): bytes before the answer are its own.
     let asked = if body.is_end_stream() { upgrade::asked(&mut parts) } else { None };
     headers::strip_hop(&mut parts.headers);

@@ -1,6 +1,6 @@
 //! Requests of the app: whom they are for, and the steps of serving one.
 
-use super::breaker::Taken;
+use super::breaker::{Share, Taken};
 use super::callee::Lease;
 use super::forward::{Forward, forward};
 use crate::compile::{Port, Running, Service};
@@ -9,6 +9,7 @@ use crate::edge::ingress::serve::At;
 use crate::error::{Failure, is_grpc};
 use crate::filter::fault::Injected;
 use crate::http::body::{Answer, UntilEnd};
+use crate::http::gate::Side;
 use crate::http::{deadline, filter, headers};
 use crate::pool::server::Seat;
 use crate::record::{Direction, Record};
@@ -23,6 +24,7 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How a request reached us.
@@ -36,6 +38,21 @@ pub enum Via {
     Listener(At),
     /// From a sidecar, on its way out of the mesh.
     Egress(Leaving),
+}
+
+/// One connection of callers: how its requests reach us, and how many have.
+#[derive(Debug)]
+pub struct Arrival {
+    via: Via,
+    /// What it has under way.
+    pub share: Arc<Share>,
+}
+
+impl Arrival {
+    /// A new one.
+    pub fn new(via: Via) -> Arc<Self> {
+        Arc::new(Self { via, share: Arc::default() })
+    }
 }
 
 /// What an answer holds on to until its end.
@@ -80,8 +97,18 @@ pub struct Notes {
     pub peer: String,
 }
 
+/// Serves one connection of the app.
+pub async fn app(worker: Arc<Worker>, via: Via, stream: TcpStream) {
+    let (drain, arrival) = (worker.state.drain.clone(), Arrival::new(via));
+    crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
+        let (worker, arrival) = (worker.clone(), arrival.clone());
+        async move { serve(&worker, &arrival, request).await }
+    })
+    .await;
+}
+
 /// Serves one request.
-pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) -> Response<Answer<Hold>> {
+pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Incoming>) -> Response<Answer<Hold>> {
     let started = Instant::now();
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
@@ -89,7 +116,7 @@ pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) 
     let grpc = is_grpc(&parts.headers);
     let mut notes = Notes::default();
     let served = match worker.admit() {
-        Ok(_under_way) => route(worker, &running, via, parts, body, started, &mut notes).await,
+        Ok(_under_way) => route(worker, &running, arrival, parts, body, started, &mut notes).await,
         Err(refused) => Err(refused),
     };
     let response = served.unwrap_or_else(|failure| {
@@ -98,7 +125,7 @@ pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) 
     });
     worker.cells.add(&Record {
         // The caller's own proxy counts what it sends; once is enough.
-        direction: if matches!(via, Via::Egress(_)) { Direction::Inbound } else { Direction::Outbound },
+        direction: if matches!(arrival.via, Via::Egress(_)) { Direction::Inbound } else { Direction::Outbound },
         service: notes.service.as_ref(),
         zone: notes.zone.as_ref(),
         code: response.status().as_u16(),
@@ -115,7 +142,7 @@ pub async fn serve(worker: &Arc<Worker>, via: &Via, request: Request<Incoming>) 
 async fn route(
     worker: &Arc<Worker>,
     running: &Arc<Running>,
-    via: &Via,
+    arrival: &Arrival,
     mut parts: Parts,
     body: Incoming,
     started: Instant,
@@ -124,6 +151,7 @@ async fn route(
     if !headers::within_limits(&parts.headers) {
         return Err(Failure::new(RouteReason::BadRequest, "the request has too many or too large header fields"));
     }
+    let via = &arrival.via;
     headers::one_reading(&parts).map_err(Failure::refused)?;
     if parts.method == Method::CONNECT {
         return Err(Failure::new(RouteReason::BadRequest, "CONNECT is not served here; call the service by its name"));
@@ -167,7 +195,7 @@ async fn route(
         (None, asked) => filter::authority(&parts).or(asked),
     };
     let limit = rule.timeouts.request_ms.map(Duration::from_millis).into_iter().chain(patience).min();
-    let forwarded = Forward { worker, running, service, rule, zone, authority, started, limit };
+    let forwarded = Forward { worker, arrival, running, service, rule, zone, authority, started, limit };
     let mut response = match &service.config.external {
         Some(_) => super::external::forward(&forwarded, port, parts, body, notes).await?,
         None => forward(&forwarded, parts, body, notes).await?,

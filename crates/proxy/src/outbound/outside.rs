@@ -1,7 +1,7 @@
 //! One port of a service outside the mesh as one worker calls it: its endpoints in order of preference, their
 //! connections, its retry budget.
 
-use super::breaker::{Breaker, Limit, Open, Taken};
+use super::breaker::{Breaker, Limit, Open, Share, Taken};
 use super::origination::{Origination, Speaks};
 use crate::compile::Service;
 use crate::http::retry::Budget;
@@ -89,9 +89,9 @@ impl Outside {
     }
 
     /// Lets a request in, if the breaker has room, and counts it towards the retry budget.
-    pub fn admit(&self, now_us: u64) -> Result<Taken, Open> {
+    pub fn admit(&self, share: &Arc<Share>, now_us: u64) -> Result<Taken, Open> {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).request(now_us / 1_000_000);
-        self.take(Limit::Requests)
+        self.breaker.take_request(&self.service.config.breaker, share)
     }
 
     /// Takes a retry from the budget, if the breaker has room for one more.

@@ -3,7 +3,6 @@
 use super::gather;
 use crate::http::body::Outgoing;
 use crate::http::gate::Gate;
-use crate::http::meter::Meter;
 use crate::limits::{
     HEADER_BYTES_MAX, LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY, STREAM_SEND_BUFFER, STREAMS_PER_LINK,
 };
@@ -11,7 +10,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,8 @@ pub struct Link {
     in_flight: AtomicUsize,
     used_us: AtomicU64,
     closed: CancellationToken,
+    /// So much was taken back on it that its peer would end it soon.
+    spent: Arc<AtomicBool>,
 }
 
 /// How sending failed.
@@ -41,7 +43,8 @@ impl Link {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (handle, io) = gather::gather(Gate::http2(io, Meter::client()));
+        let (gate, spent) = Gate::link(io);
+        let (handle, io) = gather::gather(gate);
         let handshake = http2::Builder::new(handle.clone())
             .timer(TokioTimer::new())
             .adaptive_window(true)
@@ -63,7 +66,7 @@ impl Link {
                 tracing::debug!(%error, "connection to a peer ended");
             }
         });
-        Ok(Self { sender, in_flight: AtomicUsize::new(0), used_us: AtomicU64::new(0), closed })
+        Ok(Self { sender, in_flight: AtomicUsize::new(0), used_us: AtomicU64::new(0), closed, spent })
     }
 
     /// Resolves when the connection is gone.
@@ -73,7 +76,7 @@ impl Link {
 
     /// Whether a request may be sent.
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed() && !self.closed.is_cancelled()
+        !self.sender.is_closed() && !self.closed.is_cancelled() && !self.spent.load(Ordering::Relaxed)
     }
 
     /// Requests without an end so far.

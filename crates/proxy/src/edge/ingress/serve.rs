@@ -6,7 +6,7 @@ use crate::error::Failure;
 use crate::http::{filter, path};
 use crate::limits::{EDGE_URI_MAX, HANDSHAKE};
 use crate::outbound::hashing::ClientAddress;
-use crate::outbound::http::{Destination, Via, serve as route};
+use crate::outbound::http::{Arrival, Destination, Via, serve as route};
 use crate::worker::Worker;
 use api::RouteReason;
 use api::kinds::ListenerProtocol;
@@ -95,10 +95,10 @@ async fn requests<I>(worker: Arc<Worker>, at: At, http2: Option<bool>, io: I)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (drain, via) = (worker.state.drain.clone(), Arc::new(Via::Listener(at)));
+    let (drain, arrival) = (worker.state.drain.clone(), Arrival::new(Via::Listener(at)));
     crate::http::serve::outside(io, http2, drain, move |request| {
-        let (worker, via) = (worker.clone(), via.clone());
-        async move { route(&worker, &via, request).await }
+        let (worker, arrival) = (worker.clone(), arrival.clone());
+        async move { route(&worker, &arrival, request).await }
     })
     .await;
 }
