@@ -21,6 +21,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(2);
 const PORT: u16 = 8080;
 /// The workload that calls.
 const CALLER: &str = "west/judge-1";
+/// Edge gateway of west; its ports lead to the near apps.
+const INGRESS: Ipv4Addr = Ipv4Addr::new(127, 71, 0, 21);
 
 /// Where the judge's server listens, and where its client calls.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +121,13 @@ pub async fn targets(mesh: &Mesh) -> Result<Vec<Target>> {
     }
     let pair = target(mesh, "pair", [("west/near-one-1", "near-one"), ("west/near-two-1", "near-two")]).await?;
     let gateways = target(mesh, "gateways", [("east/far-one-1", "far-one"), ("east/far-two-1", "far-two")]).await?;
-    Ok(vec![pair, gateways])
+    let ingress = Target { name: "ingress", http1: outside(pair.http1, 8081), http2: outside(pair.http2, 8082) };
+    Ok(vec![pair, gateways, ingress])
+}
+
+/// The same app, called from outside the mesh.
+fn outside(place: Place, port: u16) -> Place {
+    Place { entry: (INGRESS, port).into(), ..place }
 }
 
 async fn target(mesh: &Mesh, name: &'static str, [one, two]: [(&str, &str); 2]) -> Result<Target> {
