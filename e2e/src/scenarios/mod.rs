@@ -94,7 +94,7 @@ pub struct Tally {
 pub async fn run(filter: Option<&str>, long: bool) -> Tally {
     let mut report = Report::new(filter, long);
     for Story { name, about, named_only, tell } in STORIES {
-        if (*named_only && filter != Some(name)) || !report.begins(name) {
+        if (*named_only && !report.names(name)) || !report.begins(name) {
             continue;
         }
         println!("\n{name}: {about}");
