@@ -67,7 +67,15 @@ fuzz_target!(|bytes: &[u8]| {
     for side in [Side::Mesh, Side::Edge] {
         let whole = passed(bytes, usize::MAX, side);
         for size in [1, 7] {
-            assert_eq!(passed(bytes, size, side), whole, "in pieces of {size}");
+            let (cut, end) = passed(bytes, size, side);
+            assert_eq!(end, whole.1, "in pieces of {size}");
+            // Where a body breaks, the last bytes before that may have passed or not: nobody is given them.
+            let same = if matches!(end, End::Broken(_)) {
+                whole.0.starts_with(&cut) || cut.starts_with(&whole.0)
+            } else {
+                whole.0 == cut
+            };
+            assert!(same, "in pieces of {size}: {} and {}", cut.escape_ascii(), whole.0.escape_ascii());
         }
         let http2 = bytes.starts_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         if let Some(end) = whole.0.windows(4).position(|four| four == b"\r\n\r\n").filter(|_| !http2) {

@@ -97,3 +97,16 @@ fn weights_split_and_a_backend_without_endpoints_gives_its_share_away() {
     assert_eq!(split(&[backend(1, 0)], |_| true, 0.5), None);
     assert_eq!(split(&[], |_| true, 0.5), None);
 }
+
+#[test]
+fn what_the_fuzzer_begins_with_is_what_a_control_plane_sends() {
+    let seeds: [(&str, &[u8]); 3] = [
+        ("inbound", include_bytes!("../../fuzz/seeds/config/inbound")),
+        ("outbound/default/shop/cart", include_bytes!("../../fuzz/seeds/config/outbound")),
+        ("endpoints/default/shop/cart/west", include_bytes!("../../fuzz/seeds/config/endpoints")),
+    ];
+    for (key, seed) in seeds {
+        // The first byte says which of the keys it is for.
+        assert_eq!(super::check(key, &seed[1..]), Ok(()), "{key}");
+    }
+}
