@@ -80,6 +80,10 @@ pub const PENDING_RESETS_MAX: usize = 20;
 /// The same of a peer's proxy. It takes back the requests of a caller who left all at once, as many as may be open
 /// ([`STREAMS_MAX`]), and they share the connection with those of everybody else.
 pub const PEER_PENDING_RESETS_MAX: usize = 250;
+/// Requests we took back on one connection whose late answers are recognised, for a second each. Beyond, h2 takes an answer
+/// on its way for a mistake of the peer, and after [`LOCAL_ERROR_RESETS_MAX`] ends the connection for all others, too. As
+/// many as a peer forgives, so that there is no beyond (h2: 50).
+pub const CANCELLED_MAX: usize = PEER_RESETS_MAX as usize;
 /// Resets we had to send because of the peer's mistakes (h2 has 1024; lowered after CVE-2025-8671).
 pub const LOCAL_ERROR_RESETS_MAX: usize = 256;
 /// Bytes a stream may hold on its way out (hyper 400 KiB).

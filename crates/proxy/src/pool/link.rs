@@ -4,7 +4,8 @@ use super::gather;
 use crate::http::body::Outgoing;
 use crate::http::gate::Gate;
 use crate::limits::{
-    HEADER_BYTES_MAX, LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY, STREAM_SEND_BUFFER, STREAMS_PER_LINK,
+    CANCELLED_MAX, HEADER_BYTES_MAX, LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY, STREAM_SEND_BUFFER,
+    STREAMS_PER_LINK,
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -51,6 +52,7 @@ impl Link {
             .initial_max_send_streams(STREAMS_PER_LINK)
             .max_header_list_size(HEADER_BYTES_MAX as u32)
             .max_send_buf_size(STREAM_SEND_BUFFER)
+            .max_concurrent_reset_streams(CANCELLED_MAX)
             .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_ANSWER)
