@@ -83,6 +83,8 @@ async fn send(
         let mut seat = match server.seat(http2) {
             Some(seat) => seat,
             None => {
+                // Whoever took the request back at once is heard of now, before it costs the app a connection.
+                tokio::task::yield_now().await;
                 let begun = server.begin(connect(worker, port).await?, http2).await;
                 begun.map_err(|error| AppError::Broken(sentence(&error)))?
             }
