@@ -121,7 +121,7 @@ pub async fn targets(mesh: &Mesh) -> Result<Vec<Target>> {
     }
     let pair = target(mesh, "pair", [("west/near-one-1", "near-one"), ("west/near-two-1", "near-two")]).await?;
     let gateways = target(mesh, "gateways", [("east/far-one-1", "far-one"), ("east/far-two-1", "far-two")]).await?;
-    let ingress = Target { name: "ingress", http1: outside(pair.http1, 8081), http2: outside(pair.http2, 8082) };
+    let ingress = Target { name: "ingress", http1: outside(pair.http1, PORT), http2: outside(pair.http2, 8082) };
     Ok(vec![pair, gateways, ingress])
 }
 
