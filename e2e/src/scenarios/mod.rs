@@ -29,8 +29,6 @@ type Told<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 struct Story {
     name: &'static str,
     about: &'static str,
-    /// Only told when it is named: it shows where we are, and not all of it holds yet.
-    named_only: bool,
     tell: for<'a> fn(&'a mut Report) -> Told<'a>,
 }
 
@@ -39,43 +37,32 @@ const STORIES: &[Story] = &[
     Story {
         name: "input",
         about: "wrong documents, flags, tokens, certificates and folders: the words a person sees",
-        named_only: false,
         tell: |report| Box::pin(input::tell(report)),
     },
     Story {
         name: "impostor",
         about: "whoever claims to be somebody else is refused",
-        named_only: false,
         tell: |report| Box::pin(impostor::tell(report)),
     },
     Story {
         name: "hostile",
         about: "floods, bombs, slow and ambiguous requests, crowds: what they cost and what others notice",
-        named_only: true,
         tell: |report| Box::pin(hostile::tell(report)),
     },
-    Story {
-        name: "etcd",
-        about: "policy lives in a real etcd",
-        named_only: false,
-        tell: |report| Box::pin(etcd::tell(report)),
-    },
+    Story { name: "etcd", about: "policy lives in a real etcd", tell: |report| Box::pin(etcd::tell(report)) },
     Story {
         name: "netns",
         about: "three zones in network namespaces: apps that know nothing of the mesh, and cut links",
-        named_only: false,
         tell: |report| Box::pin(world::tell(report)),
     },
     Story {
         name: "crash",
         about: "kill -9 of every kind of process under load, with writes going on",
-        named_only: false,
         tell: |report| Box::pin(crash::tell(report)),
     },
     Story {
         name: "steady",
         about: "swaps, hot restarts, drains and rotation at saturation; nothing fails, and no failure passes for success",
-        named_only: false,
         tell: |report| Box::pin(steady::tell(report)),
     },
 ];
@@ -93,8 +80,8 @@ pub struct Tally {
 /// where a suite has less time.
 pub async fn run(filter: Option<&str>, long: bool) -> Tally {
     let mut report = Report::new(filter, long);
-    for Story { name, about, named_only, tell } in STORIES {
-        if (*named_only && !report.names(name)) || !report.begins(name) {
+    for Story { name, about, tell } in STORIES {
+        if !report.begins(name) {
             continue;
         }
         println!("\n{name}: {about}");

@@ -42,11 +42,6 @@ impl Report {
         self.part.as_deref().is_none_or(|part| fact.contains(part))
     }
 
-    /// Whether it was asked for by its name.
-    pub fn names(&self, story: &str) -> bool {
-        self.only.as_deref() == Some(story)
-    }
-
     /// Looks at one fact and prints its row; whether it held.
     pub async fn fact(&mut self, name: &str, look: impl AsyncFnOnce(&mut Row) -> Result<()>) -> bool {
         if !self.wants(name) {

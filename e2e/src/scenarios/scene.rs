@@ -11,6 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub const LOOK: Duration = Duration::from_millis(25);
 const READY_WAIT: Duration = Duration::from_secs(20);
 /// From SIGTERM to SIGKILL at the end: nothing is drained for anybody.
 const END_WAIT: Duration = Duration::from_secs(3);
+/// Ports below those of outgoing connections (ip_local_port_range, from 32768 on).
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Lines of a log that are quoted.
 const LOG_LINES: usize = 6;
 
@@ -251,7 +254,14 @@ pub async fn until(
     }
 }
 
-/// A loopback address that nobody listens on.
+/// A loopback address that nobody listens on, of ports the system gives to no connection by itself: one of those could be
+/// taken before the process that is told of it listens.
 pub fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(PORTS.len());
+    ports
+        .map(|next| PORTS.start + (first.wrapping_add(next) % PORTS.len() as u32) as u16)
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok())
+        .context("no port is free")
 }
