@@ -133,9 +133,11 @@ async fn a_request_body_that_breaks_off_is_no_whole_one_for_the_app() {
     let through = Through::to(Protocol::Http, move |mut stream| {
         let told = told.clone();
         async move {
-            let mut all = Vec::new();
-            let _ = stream.read_to_end(&mut all).await;
-            told.send(String::from_utf8(all).unwrap()).unwrap();
+            let all = until(&mut stream, "half").await;
+            told.send(all.clone()).unwrap();
+            let mut rest = all.into_bytes();
+            let _ = stream.read_to_end(&mut rest).await;
+            told.send(String::from_utf8(rest).unwrap()).unwrap();
         }
     })
     .await;
@@ -143,7 +145,7 @@ async fn a_request_body_that_breaks_off_is_no_whole_one_for_the_app() {
         let mut stream = through.connect().await;
         let request = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\n{said}");
         stream.write_all(request.as_bytes()).await.unwrap();
-        tokio::task::yield_now().await;
+        timeout(SOON, heard.recv()).await.expect("the app has the beginning").unwrap();
         drop(stream);
         let saw = timeout(SOON, heard.recv()).await.expect("the app's connection ends").unwrap();
         assert!(!saw.contains("\r\n0\r\n"), "{saw}");
