@@ -81,11 +81,14 @@ pub const PENDING_RESETS_MAX: usize = 20;
 /// ([`STREAMS_MAX`]), and they share the connection with those of everybody else.
 pub const PEER_PENDING_RESETS_MAX: usize = 250;
 /// Requests we took back on one connection whose late answers are recognised, for a second each. Beyond, h2 takes an answer
-/// on its way for a mistake of the peer, and after [`LOCAL_ERROR_RESETS_MAX`] ends the connection for all others, too. As
+/// on its way for a mistake of the peer, and after [`PEER_LOCAL_ERROR_RESETS_MAX`] ends the connection for all others, too. As
 /// many as a peer forgives, so that there is no beyond (h2: 50).
 pub const CANCELLED_MAX: usize = PEER_RESETS_MAX as usize;
 /// Resets we had to send because of the peer's mistakes (h2 has 1024; lowered after CVE-2025-8671).
 pub const LOCAL_ERROR_RESETS_MAX: usize = 256;
+/// The same between proxies. h2 counts over the whole life of a connection, also what is nobody's mistake, such as the rest
+/// of an upload that was refused early; and such a connection is shared and lives for days.
+pub const PEER_LOCAL_ERROR_RESETS_MAX: usize = 10_000;
 /// Bytes a stream may hold on its way out (hyper 400 KiB).
 pub const STREAM_SEND_BUFFER: usize = 256 * 1024;
 /// Bytes gathered before a connection writes (nginx and Pingora: 64 KiB).

@@ -7,8 +7,8 @@ use super::parting::Parting;
 use crate::error::Failure;
 use crate::limits::{
     APP_IDLE, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW, EDGE_STREAMS_MAX,
-    EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX, PEER_PENDING_RESETS_MAX,
-    PENDING_RESETS_MAX, STREAM_SEND_BUFFER, STREAMS_MAX,
+    EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX, PEER_LOCAL_ERROR_RESETS_MAX,
+    PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER, STREAMS_MAX,
 };
 use crate::listen::opening::Opening;
 use crate::pool::gather::gather;
@@ -72,7 +72,7 @@ where
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .max_send_buf_size(STREAM_SEND_BUFFER)
         .max_pending_accept_reset_streams(PEER_PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
+        .max_local_error_reset_streams(PEER_LOCAL_ERROR_RESETS_MAX);
     let service = service_fn(move |request| {
         // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
         let answer = Box::pin(serve(request));

@@ -4,7 +4,7 @@ use super::gather;
 use crate::http::body::Outgoing;
 use crate::http::gate::Gate;
 use crate::limits::{
-    CANCELLED_MAX, HEADER_BYTES_MAX, LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY, STREAM_SEND_BUFFER,
+    CANCELLED_MAX, HEADER_BYTES_MAX, PEER_LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY, STREAM_SEND_BUFFER,
     STREAMS_PER_LINK,
 };
 use http::{Request, Response};
@@ -53,7 +53,7 @@ impl Link {
             .max_header_list_size(HEADER_BYTES_MAX as u32)
             .max_send_buf_size(STREAM_SEND_BUFFER)
             .max_concurrent_reset_streams(CANCELLED_MAX)
-            .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX)
+            .max_local_error_reset_streams(PEER_LOCAL_ERROR_RESETS_MAX)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_ANSWER)
             .keep_alive_while_idle(false)
