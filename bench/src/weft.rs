@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, Stdio};
 
+/// How a proxy is installed on a host.
+const UNIT: &str = include_str!("../../deploy/systemd/weft-dataplane@.service");
 /// Two workloads of one zone; `outside` is the backend, called without a second proxy.
 const TOPOLOGY: &str = "\
 name: bench
@@ -95,6 +97,12 @@ impl Drop for Down {
 fn weft(bin: &FilePath, args: &[&str]) -> Command {
     let mut command = Command::new(bin.join("weft"));
     command.arg("dev").args(args).stdout(Stdio::null());
+    // The settings a proxy is installed with.
+    for line in UNIT.lines() {
+        if let Some((name, value)) = line.strip_prefix("Environment=").and_then(|setting| setting.split_once('=')) {
+            command.env(name, value);
+        }
+    }
     // A line for each request, unless the environment says otherwise.
     if std::env::var_os("RUST_LOG").is_none() {
         command.env("RUST_LOG", "info,access=info");

@@ -62,7 +62,7 @@ pub const RESETS_MAX: u32 = 500;
 pub const PEER_RESETS_MAX: u32 = 10_000;
 /// Requests of one HTTP/2 connection that are read before other connections have a turn: some milliseconds of work, and
 /// more than a busy connection brings at a time.
-pub const REQUESTS_PER_TURN: u32 = 32;
+pub const REQUESTS_PER_TURN: u32 = 128;
 /// A stream taken back within this was opened in haste (Envoy 1 s).
 pub const HASTY_RESET: Duration = Duration::from_secs(1);
 /// Streams one peer may have open on one connection. A peer opens further connections at
