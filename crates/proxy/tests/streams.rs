@@ -10,6 +10,7 @@ use api::kinds::Protocol;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
+use stage::raw::{Through, until};
 use stage::*;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -198,4 +199,45 @@ async fn the_app_is_let_go_at_the_deadline_even_when_the_caller_cannot_say_so() 
     };
     tokio::time::timeout(SOON, recorded).await.expect("the inbound proxy records it");
     drop(thaw);
+}
+
+/// Bytes nobody will read: more than all buffers on their way hold.
+const BIG: usize = 64 << 20;
+/// An app that cannot write for so long waits for its callers.
+const STUCK: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn callers_who_do_not_read_hold_up_nobody_else() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let through = Through::to(Protocol::Http, move |mut stream| {
+        let told = told.clone();
+        async move {
+            let asked = until(&mut stream, "\r\n\r\n").await;
+            let length = if asked.starts_with("GET /big ") { BIG } else { 10 };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let chunk = vec![b'x'; length.min(1 << 16)];
+            while let Ok(wrote) = tokio::time::timeout(STUCK, stream.write_all(&chunk)).await {
+                if wrote.is_err() || length == 10 {
+                    return;
+                }
+            }
+            told.send(()).unwrap();
+            std::future::pending().await
+        }
+    })
+    .await;
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        let mut caller = through.connect().await;
+        caller.write_all(format!("GET /big HTTP/1.1\r\nhost: {CART}\r\n\r\n").as_bytes()).await.unwrap();
+        callers.push(caller);
+    }
+    for _ in &callers {
+        tokio::time::timeout(SOON * 2, heard.recv()).await.expect("the app is stuck").unwrap();
+    }
+    let mut other = through.connect().await;
+    other.write_all(format!("GET /small HTTP/1.1\r\nhost: {CART}\r\n\r\n").as_bytes()).await.unwrap();
+    let answer = until(&mut other, "xxxxxxxxxx").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }

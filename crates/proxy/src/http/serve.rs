@@ -6,9 +6,10 @@ use super::meter::Meter;
 use super::parting::Parting;
 use crate::error::Failure;
 use crate::limits::{
-    APP_IDLE, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW, EDGE_STREAMS_MAX,
-    EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX, PEER_LOCAL_ERROR_RESETS_MAX,
-    PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER, STREAMS_MAX,
+    APP_IDLE, CONNECTION_WINDOW, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW,
+    EDGE_STREAMS_MAX, EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX,
+    PEER_LOCAL_ERROR_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER, STREAM_WINDOW,
+    STREAMS_MAX,
 };
 use crate::listen::opening::Opening;
 use crate::pool::gather::gather;
@@ -45,7 +46,8 @@ where
     let mut http2 = builder.http2();
     http2
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .max_send_buf_size(STREAM_SEND_BUFFER)
@@ -66,7 +68,8 @@ where
     let mut builder = http2::Builder::new(handle.clone());
     builder
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .enable_connect_protocol()
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX as u32)

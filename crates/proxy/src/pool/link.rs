@@ -4,8 +4,8 @@ use super::gather;
 use crate::http::body::Outgoing;
 use crate::http::gate::Gate;
 use crate::limits::{
-    CANCELLED_MAX, HEADER_BYTES_MAX, PEER_LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY, STREAM_SEND_BUFFER,
-    STREAMS_PER_LINK,
+    CANCELLED_MAX, CONNECTION_WINDOW, HEADER_BYTES_MAX, PEER_LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY,
+    STREAM_SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_LINK,
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -48,7 +48,8 @@ impl Link {
         let (handle, io) = gather::gather(gate);
         let handshake = http2::Builder::new(handle.clone())
             .timer(TokioTimer::new())
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_max_send_streams(STREAMS_PER_LINK)
             .max_header_list_size(HEADER_BYTES_MAX as u32)
             .max_send_buf_size(STREAM_SEND_BUFFER)
