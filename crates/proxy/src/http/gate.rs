@@ -249,7 +249,8 @@ pub struct Gate<I> {
     ready: usize,
     timer: Option<(Wait, Pin<Box<Sleep>>)>,
     paced_bytes: u64,
-    /// What goes the other way, where the other side counts it.
+    /// What goes the other way, where the other side counts it. It sees plain writes only: a link gathers its bytes before
+    /// they come here, and so never writes slices.
     own: Option<Box<Own>>,
 }
 
