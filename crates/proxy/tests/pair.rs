@@ -122,15 +122,14 @@ async fn a_killed_endpoint_costs_no_request() {
 
 #[tokio::test]
 async fn an_app_that_is_gone_costs_no_request_of_any_method() {
-    let pair = Pair::with(2, allow_all()).await;
+    let mut pair = Pair::with(2, allow_all()).await;
     let mut client = Client::to(pair.web.outbound).await;
     for i in 0..100 {
         if i == 30 {
-            pair.apps[0].stop();
+            pair.apps[0].stop().await;
         }
         let request = Request::post("/").header("host", CART).body(Full::from("x")).unwrap();
         let answer = client.send(request).await;
-        // The request the app was working on when it was stopped may be lost; the caller sends one at a time.
         assert_eq!(answer.status(), 200, "request {i}: {} {}", answer.header("weft-reason"), answer.text);
     }
 }
@@ -184,8 +183,8 @@ async fn a_frozen_app_lets_its_requests_go_elsewhere() {
 
 #[tokio::test]
 async fn an_app_that_answers_nowhere_is_unreachable_and_said_to_be() {
-    let pair = Pair::with(1, allow_all()).await;
-    pair.apps[0].stop();
+    let mut pair = Pair::with(1, allow_all()).await;
+    pair.apps[0].stop().await;
     let mut client = Client::to(pair.web.outbound).await;
     let answer = client.get(CART, "/").await;
     assert_eq!((answer.status(), answer.header("weft-reason")), (503, "APP_UNREACHABLE"), "{}", answer.text);

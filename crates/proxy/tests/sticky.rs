@@ -135,9 +135,9 @@ async fn the_first_key_a_request_has_decides() {
 
 #[tokio::test]
 async fn an_app_that_is_gone_is_out_at_once() {
-    let shop = Shop::with(Algorithm::RoundRobin, Vec::new()).await;
+    let mut shop = Shop::with(Algorithm::RoundRobin, Vec::new()).await;
     let mut client = Client::to(shop.callers[0].outbound).await;
-    shop.apps[0].stop();
+    shop.apps[0].stop().await;
     for i in 0..40 {
         let answer = client.get(CART, "/").await;
         assert_eq!(answer.status(), 200, "request {i}: {}", answer.text);

@@ -331,6 +331,7 @@ pub fn rule_to(name: &str) -> OutboundRule {
 pub struct App {
     pub port: u16,
     pub served: Arc<AtomicU64>,
+    end: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -340,9 +341,11 @@ impl App {
         let port = listener.local_addr().unwrap().port();
         let served = Arc::new(AtomicU64::new(0));
         let counter = served.clone();
+        let end = CancellationToken::new();
+        let ended = end.clone();
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Some(Ok((stream, _))) = ended.run_until_cancelled(listener.accept()).await {
                 let counter = counter.clone();
                 let serve = service_fn(move |request: Request<Incoming>| {
                     counter.fetch_add(1, Ordering::SeqCst);
@@ -353,26 +356,31 @@ impl App {
                     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), serve).await;
                 });
             }
+            connections.shutdown().await;
         });
-        Self { port, served, task }
+        Self { port, served, end, task }
     }
 
     pub async fn echo() -> Self {
         let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let end = CancellationToken::new();
+        let ended = end.clone();
         let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
+            while let Some(Ok((mut stream, _))) = ended.run_until_cancelled(listener.accept()).await {
                 tokio::spawn(async move {
                     let (mut read, mut write) = stream.split();
                     let _ = tokio::io::copy(&mut read, &mut write).await;
                 });
             }
         });
-        Self { port, served: Arc::default(), task }
+        Self { port, served: Arc::default(), end, task }
     }
 
-    pub fn stop(&self) {
-        self.task.abort();
+    /// Ends it and waits until its sockets are closed: what is sent afterwards cannot have reached it.
+    pub async fn stop(&mut self) {
+        self.end.cancel();
+        (&mut self.task).await.unwrap();
     }
 
     pub fn inbound(&self, protocol: Protocol) -> Vec<InboundPort> {
@@ -382,7 +390,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.stop();
+        self.task.abort();
     }
 }
 
