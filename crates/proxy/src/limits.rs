@@ -60,9 +60,28 @@ pub const RESETS_MAX: u32 = 500;
 /// The same for a peer's proxy, whose connection carries requests of all its callers: cutting it would hurt the others,
 /// and each of them has been held to [`RESETS_MAX`] already.
 pub const PEER_RESETS_MAX: u32 = 10_000;
-/// Requests of one HTTP/2 connection that are read before other connections have a turn: some milliseconds of work, and
-/// more than a busy connection brings at a time.
-pub const REQUESTS_PER_TURN: u32 = 128;
+/// Requests of one HTTP/2 connection that are read before other connections have a turn: about a millisecond of work, and
+/// as many as a busy connection brings at a time.
+pub const REQUESTS_PER_TURN: u32 = 32;
+/// The same of a new connection: whoever opens one to ask for all it may at once is heard, but not first.
+pub const REQUESTS_PER_YOUNG_TURN: u32 = 8;
+/// A connection is new until it has asked so often: more than may be open and refused before it ends ([`STREAMS_MAX`],
+/// [`UNSERVED_MAX`]), so that only who was served leaves youth behind.
+pub const YOUNG_REQUESTS: u32 = 2_000;
+/// Requests of one connection that nobody could serve: more than may be open, or malformed. From so many in
+/// [`FRAME_WINDOW`] on, the connection rests between turns. Callers that begin before they know our settings are honest, and
+/// few: gRPC waits for them, and Go asks 100 at first.
+pub const UNSERVED_FREE: u32 = 256;
+/// From so many on it ends (h2's own default for resets that a server had to send; nginx: as many as may be open).
+pub const UNSERVED_MAX: u32 = 1_000;
+/// How long it rests. With [`REQUESTS_PER_YOUNG_TURN`] it takes more than nine seconds to its end, and costs next to nothing
+/// meanwhile: whoever was ended at once would come again at once, with as many requests that must be served.
+pub const UNSERVED_REST: Duration = Duration::from_millis(100);
+/// Connections accepted before those that are there have a turn: a crowd waits in the kernel's queue, not its elders here.
+pub const ACCEPTS_PER_TURN: u32 = 4;
+/// A worker with more to do than it can looks at its sockets after so many steps of tasks (tokio: 61). A step takes some
+/// tens of microseconds, and a look one.
+pub const STEPS_PER_LOOK: u32 = 16;
 /// A stream taken back within this was opened in haste (Envoy 1 s).
 pub const HASTY_RESET: Duration = Duration::from_secs(1);
 /// Streams one peer may have open on one connection. A peer opens further connections at
@@ -90,8 +109,9 @@ pub const PEER_PENDING_RESETS_MAX: usize = 250;
 /// on its way for a mistake of the peer, and after [`PEER_LOCAL_ERROR_RESETS_MAX`] ends the connection for all others, too. As
 /// many as a peer forgives, so that there is no beyond (h2: 50).
 pub const CANCELLED_MAX: usize = PEER_RESETS_MAX as usize;
-/// Resets we had to send because of the peer's mistakes (h2 has 1024; lowered after CVE-2025-8671).
-pub const LOCAL_ERROR_RESETS_MAX: usize = 256;
+/// Resets we had to send because of the peer's mistakes, those of [`UNSERVED_MAX`] included (h2's default after
+/// CVE-2025-8671).
+pub const LOCAL_ERROR_RESETS_MAX: usize = 1_024;
 /// The same between proxies. h2 counts over the whole life of a connection, also what is nobody's mistake, such as the rest
 /// of an upload that was refused early; and such a connection is shared and lives for days.
 pub const PEER_LOCAL_ERROR_RESETS_MAX: usize = 10_000;
@@ -167,6 +187,8 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 /// Connections the whole process serves at a time, or half of the files it may open if that is less (Envoy's overload
 /// guide).
 pub const PROCESS_CONNECTIONS_MAX: usize = 50_000;
+/// Files the kernel has room for from the start: [`CONNECTIONS_MAX`] in, as many out, and others. A quarter of a mebibyte.
+pub const FILES_READY: usize = 32_768;
 /// Connections a gateway takes from one address (limits per client at the edge: Envoy's guide 1,000).
 pub const CONNECTIONS_PER_SOURCE: usize = 1_000;
 /// New connections a second a gateway takes from one address, over [`SOURCE_WINDOW`].

@@ -10,7 +10,7 @@ use crate::edge::probe::{self, Probes, is_gateway};
 use crate::enroll::{self, Enrolled, enroll};
 use crate::handover;
 use crate::inbound;
-use crate::limits::{DRAIN, LEFT_OVER};
+use crate::limits::{DRAIN, LEFT_OVER, STEPS_PER_LOOK};
 use crate::listen::open::{TCP, UDP};
 use crate::listen::{self, accept};
 use crate::metrics::Traffic;
@@ -389,8 +389,8 @@ pub fn start_workers(
         let number = state.add_worker(worker.clone());
         let (service, thread_worker) = (service.clone(), worker.clone());
         let work = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            match runtime {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            match builder.enable_all().event_interval(STEPS_PER_LOOK).build() {
                 Ok(runtime) => runtime.block_on(work(thread_worker, service, sockets, number)),
                 Err(error) => tracing::error!(%error, "a worker cannot start; traffic rests on the others"),
             }

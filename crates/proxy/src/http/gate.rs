@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod head;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use super::meter::{Flood, Meter, PREFACE, say_goodbye};
 use super::refused;
@@ -21,13 +22,14 @@ pub use head::Bad;
 use head::{Framing, Head, HeadMax, HeadReader};
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
+pub use told::{Told, Turns};
 
 /// Takes the place of a refused head.
 const REFUSED: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
@@ -70,29 +72,6 @@ const EDGE: Bounds = Bounds {
     first_byte: Some(EDGE_FIRST_BYTE),
     body_pace: Some((BODY_RATE_MIN * BODY_WINDOW.as_secs(), BODY_WINDOW)),
 };
-
-/// What the gate and whoever serves the connection tell each other. Requests are numbered from 1, as they come.
-#[derive(Debug, Default)]
-pub struct Told {
-    begun: AtomicU32,
-    answered: AtomicU32,
-    switched: AtomicBool,
-    refused: OnceLock<(u32, Bad)>,
-}
-
-impl Told {
-    /// A request begins. `Some`: it stands for one that was refused.
-    pub fn begin(&self) -> Option<Bad> {
-        let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, bad)| *bad)
-    }
-
-    /// The request that began last is answered; `switched`: bytes of another protocol follow.
-    pub fn answered(&self, switched: bool) {
-        self.switched.store(switched, Ordering::Relaxed);
-        self.answered.store(self.begun.load(Ordering::Relaxed), Ordering::Release);
-    }
-}
 
 /// Where in the stream we are.
 enum State {
@@ -195,12 +174,10 @@ impl Judge {
                     _ => self.state = State::Http2(Meter::server()),
                 },
                 State::Asked => {
-                    if self.told.answered.load(Ordering::Acquire) < self.heads {
-                        break;
-                    }
-                    self.state = match self.told.switched.load(Ordering::Relaxed) {
-                        true => State::Through,
-                        false => State::Head(HeadReader::default()),
+                    self.state = match self.told.agreed(self.heads) {
+                        None => break,
+                        Some(true) => State::Through,
+                        Some(false) => State::Head(HeadReader::default()),
                     };
                 }
                 State::Refused | State::Broken(_) | State::Flooded(_) => break,
@@ -211,7 +188,7 @@ impl Judge {
 
     fn refuse(&mut self, bad: Bad) {
         // A connection is refused once: nothing is read from it afterwards.
-        let _ = self.told.refused.set((self.heads + 1, bad));
+        self.told.refuse(self.heads + 1, bad);
         self.state = State::Refused;
     }
 }
@@ -249,23 +226,13 @@ pub struct Gate<I> {
     ready: usize,
     timer: Option<(Wait, Pin<Box<Sleep>>)>,
     paced_bytes: u64,
-    /// What goes the other way, where the other side counts it. It sees plain writes only: a link gathers its bytes before
-    /// they come here, and so never writes slices.
-    own: Option<Box<Own>>,
-}
-
-/// What we send to a peer that will end the connection if we take too much back.
-struct Own {
-    meter: Meter,
-    spent: Arc<AtomicBool>,
-}
-
-impl Own {
-    fn look(&mut self, bytes: &[u8]) {
-        if self.meter.sent(bytes) {
-            self.spent.store(true, Ordering::Relaxed);
-        }
-    }
+    /// The last turn is over and the next one has not begun.
+    waits: bool,
+    /// Nothing is read until then.
+    rest: Option<Pin<Box<Sleep>>>,
+    /// What we send to a peer that will end the connection if we take too much back. It sees plain writes only: a link
+    /// gathers its bytes before they come here, and so never writes slices.
+    own: Option<Box<Meter>>,
 }
 
 impl<I> Gate<I> {
@@ -282,24 +249,35 @@ impl<I> Gate<I> {
     }
 
     /// For a connection that is HTTP/2 by agreement.
-    pub fn http2(io: I, meter: Meter) -> Self {
-        let (mut gate, _) = Self::new(io, Side::Mesh);
+    pub fn http2(io: I, meter: Meter) -> (Self, Arc<Told>) {
+        let (mut gate, told) = Self::new(io, Side::Mesh);
         gate.judge.state = State::Http2(meter);
-        gate
+        (gate, told)
     }
 
-    /// For our own connection to a peer, and whether it should be used no more: its peer is about to lose patience with what
-    /// our callers take back, and others share it. Another connection costs less than theirs.
-    pub fn link(io: I) -> (Self, Arc<AtomicBool>) {
-        let spent = Arc::<AtomicBool>::default();
-        let own = Own { meter: Meter::own(), spent: spent.clone() };
-        (Self { own: Some(Box::new(own)), ..Self::http2(io, Meter::client()) }, spent)
+    /// For our own connection to a peer.
+    pub fn link(io: I) -> (Self, Arc<Told>) {
+        let (gate, told) = Self::http2(io, Meter::client());
+        (Self { own: Some(Box::new(Meter::own())), ..gate }, told)
     }
 
     fn bounded(io: I, bounds: &'static Bounds) -> (Self, Arc<Told>) {
         let told = Arc::<Told>::default();
         let judge = Judge { bounds, state: State::First, heads: 0, body_bytes: 0, told: told.clone() };
-        (Self { io, judge, held: Vec::new(), ready: 0, timer: None, paced_bytes: 0, own: None }, told)
+        (
+            Self {
+                io,
+                judge,
+                held: Vec::new(),
+                ready: 0,
+                timer: None,
+                paced_bytes: 0,
+                waits: false,
+                rest: None,
+                own: None,
+            },
+            told,
+        )
     }
 
     fn wait(&self) -> Option<(Wait, Duration)> {
@@ -367,6 +345,43 @@ impl<I> Gate<I> {
     }
 }
 
+impl<I> Gate<I> {
+    /// Ready when this connection may be read: others had their turn since it had its own.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(cx));
+            self.rest = None;
+        }
+        let Judge { state, told, .. } = &mut self.judge;
+        let State::Http2(meter) = state else { return Poll::Ready(()) };
+        if !meter.turn_is_over() {
+            return Poll::Ready(());
+        }
+        if !self.waits {
+            self.waits = true;
+            told.turn_over();
+            // Polled once, it wakes us when the worker has done all it had to do and looked at its sockets.
+            return pin!(yield_now()).poll(cx);
+        }
+        if told.is_turn_over() {
+            return Poll::Pending;
+        }
+        self.waits = false;
+        match meter.next_turn(told.begun()) {
+            Ok(None) => Poll::Ready(()),
+            Ok(Some(time)) => {
+                self.rest = Some(Box::pin(sleep(time)));
+                self.poll_turn(cx)
+            }
+            Err(flood) => {
+                self.judge.state = State::Flooded(flood);
+                self.stop(Stop::Flood(flood), 0);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
 impl<I: AsyncRead + AsyncWrite + Unpin> Gate<I> {
     /// Straight into hyper's buffer.
     fn poll_straight(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
@@ -422,12 +437,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<I> {
                 }
                 return Poll::Ready(Ok(()));
             }
-            if let State::Http2(meter) = &mut this.judge.state
-                && meter.turn_is_over()
-            {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+            ready!(this.poll_turn(cx));
             match &this.judge.state {
                 // The answer to it ends the connection; an end told here would end it before.
                 State::Refused => return Poll::Pending,
@@ -472,8 +482,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gate<I> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
         this.wrote(written);
-        if let Some(own) = &mut this.own {
-            own.look(&bytes[..written]);
+        if let Some(own) = &mut this.own
+            && own.sent(&bytes[..written])
+        {
+            this.judge.told.spend();
         }
         Poll::Ready(Ok(written))
     }

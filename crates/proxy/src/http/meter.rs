@@ -6,11 +6,12 @@
 
 use crate::limits::{
     BYTES_PER_FRAME, CONTINUATIONS_MAX, CONTROL_FRAMES_MAX, EMPTY_FRAMES_MAX, FRAME_WINDOW, HASTY_RESET,
-    PEER_RESETS_MAX, REQUESTS_PER_TURN, RESETS_MAX, WINDOW_UPDATES_MAX,
+    PEER_RESETS_MAX, REQUESTS_PER_TURN, REQUESTS_PER_YOUNG_TURN, RESETS_MAX, UNSERVED_FREE, UNSERVED_MAX,
+    UNSERVED_REST, WINDOW_UPDATES_MAX, YOUNG_REQUESTS,
 };
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 
 /// How a client begins (RFC 9113 section 3.4).
@@ -42,6 +43,9 @@ pub enum Flood {
     /// Requests that are taken back (CVE-2023-44487).
     #[error("too many resets")]
     Resets,
+    /// Requests nobody could serve: beyond the streams that may be open, or malformed.
+    #[error("too many requests that were refused unread")]
+    Unserved,
     /// A header block without an end, for too long.
     #[error("a header block did not end in time")]
     SlowBlock,
@@ -91,6 +95,12 @@ pub struct Meter {
     heads: Heads,
     /// Requests that began since somebody else had a turn.
     turn: u32,
+    /// Whether the other side asks, and we serve.
+    serves: bool,
+    /// Requests so far.
+    asked: u32,
+    /// Of these, what was never served, as far as it is forgiven.
+    unserved_forgiven: u32,
     since: Instant,
     control: u32,
     window_updates: u32,
@@ -115,12 +125,12 @@ pub struct Meter {
 impl Meter {
     /// Of what an app, or anybody outside, sends to us.
     pub fn server() -> Self {
-        Self::new(PREFACE.len(), RESETS_MAX)
+        Self { serves: true, ..Self::new(PREFACE.len(), RESETS_MAX) }
     }
 
     /// Of what a peer's proxy sends to us, for all its callers.
     pub fn peer() -> Self {
-        Self::new(PREFACE.len(), PEER_RESETS_MAX)
+        Self { serves: true, ..Self::new(PREFACE.len(), PEER_RESETS_MAX) }
     }
 
     /// Of what a server sends to us. It may refuse as many streams as it wants.
@@ -138,6 +148,9 @@ impl Meter {
         Self {
             heads: Heads { skip, head: [0; HEAD_BYTES], have: 0 },
             turn: 0,
+            serves: false,
+            asked: 0,
+            unserved_forgiven: 0,
             since: now,
             control: 0,
             window_updates: 0,
@@ -161,7 +174,7 @@ impl Meter {
         while let Some(head) = self.heads.next(&mut rest) {
             self.turn += u32::from(head.kind == HEADERS);
             self.frame(head)?;
-            if self.turn >= REQUESTS_PER_TURN {
+            if self.turn_is_over() {
                 break;
             }
         }
@@ -169,13 +182,26 @@ impl Meter {
     }
 
     /// Whether others should have a turn before more is read: a connection full of requests is read to its end otherwise,
-    /// and everybody else waits. Asked once, as the next turn begins then.
-    pub fn turn_is_over(&mut self) -> bool {
-        let over = self.turn >= REQUESTS_PER_TURN;
-        if over {
-            self.turn = 0;
+    /// and everybody else waits. Answers take no turns: there are as many as we asked for.
+    pub fn turn_is_over(&self) -> bool {
+        let most = if self.asked < YOUNG_REQUESTS { REQUESTS_PER_YOUNG_TURN } else { REQUESTS_PER_TURN };
+        self.serves && self.turn >= most
+    }
+
+    /// Begins the next turn, when `begun` of all requests so far are served or were. How long this connection rests before:
+    /// whoever mostly sends what nobody can serve is listened to slowly, as that costs work and brings none.
+    pub fn next_turn(&mut self, begun: u32) -> Result<Option<Duration>, Flood> {
+        self.turn = 0;
+        let all = self.asked.wrapping_sub(begun);
+        let unserved = all.wrapping_sub(self.unserved_forgiven);
+        if unserved <= UNSERVED_FREE {
+            return Ok(None);
         }
-        over
+        if self.forgiven() {
+            self.unserved_forgiven = all;
+            return Ok(None);
+        }
+        if unserved > UNSERVED_MAX { Err(Flood::Unserved) } else { Ok(Some(UNSERVED_REST)) }
     }
 
     /// Looks at what we sent; whether we have taken back more than we should on one connection.
@@ -232,6 +258,8 @@ impl Meter {
             }
             HEADERS => {
                 (self.empty, self.continuations) = (0, 0);
+                // Trailers belong to a stream that is there.
+                self.asked = self.asked.wrapping_add(u32::from(stream > self.newest));
                 self.newest = self.newest.max(stream);
                 self.resets = self.resets.saturating_sub(1);
                 self.window_updates = self.window_updates.saturating_sub(2);
@@ -311,11 +339,18 @@ mod tests {
         bytes
     }
 
+    fn numbered(mut frame: Vec<u8>, stream: u32) -> Vec<u8> {
+        frame[5..HEAD_BYTES].copy_from_slice(&stream.to_be_bytes());
+        frame
+    }
+
     /// All of it, in as many turns as it takes.
     fn read(meter: &mut Meter, mut bytes: &[u8]) -> Result<(), Flood> {
         while !bytes.is_empty() {
             bytes = &bytes[meter.read(bytes)?..];
-            meter.turn_is_over();
+            if meter.turn_is_over() {
+                meter.next_turn(meter.asked)?;
+            }
         }
         Ok(())
     }
@@ -373,19 +408,56 @@ mod tests {
         }
     }
 
+    /// How many requests one turn takes, and what comes of it when all but `unserved` of all so far began.
+    fn turn(meter: &mut Meter, unserved: u32) -> (u32, Result<Option<Duration>, Flood>) {
+        let first = meter.asked;
+        let streams = (first..first + REQUESTS_PER_TURN).map(|n| 2 * n + 1);
+        let bytes: Vec<u8> = streams.flat_map(|stream| numbered(frame(20, 1, 5), stream)).collect();
+        let passed = meter.read(&bytes).unwrap();
+        let read = meter.asked - first;
+        let next = meter.next_turn(meter.asked - unserved.min(meter.asked));
+        // What is in the last frame.
+        assert_eq!(meter.read(&bytes[passed..][..20]), Ok(20));
+        (read, next)
+    }
+
     #[test]
-    fn requests_are_read_in_turns_whatever_else_comes() {
+    fn requests_are_read_in_turns_which_are_short_at_first() {
         let mut meter = Meter::server();
-        let bytes: Vec<u8> =
-            std::iter::once(PREFACE.to_vec()).chain((0..100).map(|_| frame(20, 1, 5))).flatten().collect();
-        let (mut at, mut turns) = (0, 1);
-        while at < bytes.len() {
-            at += meter.read(&bytes[at..]).unwrap();
-            assert_eq!(meter.turn_is_over(), at < bytes.len(), "{at}");
-            turns += u32::from(at < bytes.len());
+        meter.read(PREFACE).unwrap();
+        while meter.asked + REQUESTS_PER_YOUNG_TURN < YOUNG_REQUESTS {
+            assert_eq!(turn(&mut meter, 0), (REQUESTS_PER_YOUNG_TURN, Ok(None)));
         }
-        assert_eq!(turns, 100_u32.div_ceil(REQUESTS_PER_TURN));
+        // The last of youth.
+        turn(&mut meter, 0);
+        assert_eq!(turn(&mut meter, 0), (REQUESTS_PER_TURN, Ok(None)));
         assert_eq!(read(&mut meter, &frame(1 << 20, 0, 0)), Ok(()), "data is no turn");
+    }
+
+    #[test]
+    fn whoever_asks_what_nobody_can_serve_rests_and_is_ended() {
+        let mut meter = Meter::server();
+        meter.read(PREFACE).unwrap();
+        let (mut free, mut rested) = (0, Duration::ZERO);
+        let served = 100;
+        let end = loop {
+            let unserved = (meter.asked + REQUESTS_PER_YOUNG_TURN).saturating_sub(served);
+            match turn(&mut meter, unserved).1 {
+                Ok(None) => free = meter.asked - served.min(meter.asked),
+                Ok(Some(rest)) => rested += rest,
+                Err(flood) => break flood,
+            }
+        };
+        assert_eq!(end, Flood::Unserved);
+        assert!(free.abs_diff(UNSERVED_FREE) <= REQUESTS_PER_YOUNG_TURN, "{free}");
+        assert!((9..10).contains(&rested.as_secs()), "{rested:?}");
+        // So slowly that nobody minds.
+        let mut slow = Meter::server();
+        slow.read(PREFACE).unwrap();
+        for _ in 0..UNSERVED_MAX {
+            slow.since -= FRAME_WINDOW;
+            assert_eq!(turn(&mut slow, u32::MAX).1, Ok(None));
+        }
     }
 
     #[test]

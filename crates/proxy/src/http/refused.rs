@@ -40,6 +40,7 @@ impl Why for Flood {
             Self::Empty => "empty_frames",
             Self::Continuations => "continuations",
             Self::Resets => "resets",
+            Self::Unserved => "unserved",
             Self::SlowBlock => "slow_head",
         }
     }

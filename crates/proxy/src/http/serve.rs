@@ -1,7 +1,7 @@
 //! Serves HTTP on one connection: HTTP/1.1 or HTTP/2 from the app, always HTTP/2 from a peer's proxy.
 
 use super::body::{Answer, UntilEnd};
-use super::gate::{Gate, Side};
+use super::gate::{Gate, Side, Turns};
 use super::meter::Meter;
 use super::parting::Parting;
 use crate::error::Failure;
@@ -64,7 +64,8 @@ where
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: UntilEnd + Unpin + Send + 'static,
 {
-    let (handle, io) = gather(Gate::http2(io, Meter::peer()));
+    let (gate, told) = Gate::http2(io, Meter::peer());
+    let (handle, io) = gather(gate);
     let mut builder = http2::Builder::new(handle.clone());
     builder
         .timer(TokioTimer::new())
@@ -76,17 +77,19 @@ where
         .max_send_buf_size(STREAM_SEND_BUFFER)
         .max_pending_accept_reset_streams(PEER_PENDING_RESETS_MAX)
         .max_local_error_reset_streams(PEER_LOCAL_ERROR_RESETS_MAX);
+    let began = told.clone();
     let service = service_fn(move |request| {
+        began.begin();
         // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
         let answer = Box::pin(serve(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection = handle.drive(builder.serve_connection(TokioIo::new(io), service));
+    let mut turns = Turns::new(told, handle.drive(builder.serve_connection(TokioIo::new(io), service)));
     let served = tokio::select! {
-        served = &mut connection => served,
+        served = &mut turns => served,
         () = drain.cancelled() => {
-            connection.task().graceful_shutdown();
-            connection.await
+            turns.connection.task().graceful_shutdown();
+            turns.await
         }
     };
     if let Err(error) = served {
@@ -139,10 +142,10 @@ where
 {
     let (io, told) = Gate::new(Opening::new(io), side);
     let parting = Arc::new(Parting::new(drain.clone()));
-    let leaving = parting.clone();
+    let (leaving, began) = (parting.clone(), told.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let tunnel = request.method() == Method::CONNECT;
-        let (kind, parting, told) = (leaving.begins(&request), leaving.clone(), told.clone());
+        let (kind, parting, told) = (leaving.begins(&request), leaving.clone(), began.clone());
         // Boxed where it is made: hyper moves it several times, and it is some kilobytes.
         let answer = told.begin().map_or_else(|| Ok(Box::pin(serve(request))), Err);
         async move {
@@ -156,16 +159,17 @@ where
             Ok::<_, Infallible>(answer)
         }
     });
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let mut turns = Turns::new(told, connection);
     let served = tokio::select! {
-        served = connection.as_mut() => served,
+        served = &mut turns => served,
         () = drain.cancelled() => {
-            let waited = if parting.waits() { timeout(LAST_REQUEST, connection.as_mut()).await.ok() } else { None };
+            let waited = if parting.waits() { timeout(LAST_REQUEST, &mut turns).await.ok() } else { None };
             match waited {
                 Some(served) => served,
                 None => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+                    turns.connection.as_mut().graceful_shutdown();
+                    turns.await
                 }
             }
         }

@@ -8,7 +8,7 @@ pub mod redirected;
 pub mod vips;
 
 use crate::http::refused;
-use crate::limits::CONNECTIONS_MAX;
+use crate::limits::{ACCEPTS_PER_TURN, CONNECTIONS_MAX};
 use crate::overload::Connections;
 use crate::pool::transport::tune;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +47,12 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let own = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut turn = 0;
     loop {
+        turn = (turn + 1) % ACCEPTS_PER_TURN;
+        if turn == 0 {
+            yield_now().await;
+        }
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,

@@ -17,10 +17,12 @@ pub use delay::{Standing, measure};
 pub use memory::{Memory, MemorySize, MemorySizeError};
 
 use crate::limits::{
-    CONNECTIONS_REFUSED_AT, IDLE_SHRUNK, IDLE_SHRUNK_AT, IN_FLIGHT_MAX, OVERLOAD_TICK, PROCESS_CONNECTIONS_MAX,
-    READY_AGAIN_BELOW, REQUESTS_REFUSED_AT, UNREADY_AT,
+    CONNECTIONS_REFUSED_AT, FILES_READY, IDLE_SHRUNK, IDLE_SHRUNK_AT, IN_FLIGHT_MAX, OVERLOAD_TICK,
+    PROCESS_CONNECTIONS_MAX, READY_AGAIN_BELOW, REQUESTS_REFUSED_AT, UNREADY_AT,
 };
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -223,7 +225,20 @@ impl Connections {
 fn files_max() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
+    let max = usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX);
+    make_room(FILES_READY.min(max));
+    max
+}
+
+/// Has the kernel's table of our files grown to `files` at once. It doubles when it is full, and whoever needs the next file
+/// then waits for all processors (`synchronize_rcu` in Linux's fs/file.c), tens of milliseconds each time: a worker would
+/// wait in the midst of a crowd, and everybody with it.
+fn make_room(files: usize) {
+    let highest = i32::try_from(files).unwrap_or(i32::MAX) - 1;
+    // The table stays large when the copy is closed, at once.
+    if let Ok(copy) = fcntl(std::io::stderr().as_fd(), FcntlArg::F_DUPFD_CLOEXEC(highest)) {
+        let _ = nix::unistd::close(copy);
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::gather;
 use crate::http::body::Outgoing;
-use crate::http::gate::Gate;
+use crate::http::gate::{Gate, Told};
 use crate::limits::{
     CANCELLED_MAX, CONNECTION_WINDOW, HEADER_BYTES_MAX, PEER_LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY,
     STREAM_SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_LINK,
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,7 @@ pub struct Link {
     in_flight: AtomicUsize,
     used_us: AtomicU64,
     closed: CancellationToken,
-    /// So much was taken back on it that its peer would end it soon.
-    spent: Arc<AtomicBool>,
+    told: Arc<Told>,
 }
 
 /// How sending failed.
@@ -44,7 +43,7 @@ impl Link {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (gate, spent) = Gate::link(io);
+        let (gate, told) = Gate::link(io);
         let (handle, io) = gather::gather(gate);
         let handshake = http2::Builder::new(handle.clone())
             .timer(TokioTimer::new())
@@ -69,7 +68,7 @@ impl Link {
                 tracing::debug!(%error, "connection to a peer ended");
             }
         });
-        Ok(Self { sender, in_flight: AtomicUsize::new(0), used_us: AtomicU64::new(0), closed, spent })
+        Ok(Self { sender, in_flight: AtomicUsize::new(0), used_us: AtomicU64::new(0), closed, told })
     }
 
     /// Resolves when the connection is gone.
@@ -79,7 +78,7 @@ impl Link {
 
     /// Whether a request may be sent.
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed() && !self.closed.is_cancelled() && !self.spent.load(Ordering::Relaxed)
+        !self.sender.is_closed() && !self.closed.is_cancelled() && !self.told.is_spent()
     }
 
     /// Requests without an end so far.

@@ -1,6 +1,7 @@
 //! Heads and bodies as callers send them: what passes as it is, and what is refused.
 
 use super::*;
+use crate::limits::REQUESTS_PER_YOUNG_TURN;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 fn head(text: &str, side: &'static Bounds) -> Result<Option<Head>, Bad> {
@@ -302,4 +303,32 @@ async fn http2_tells_itself_and_its_floods_end() {
     let mut goodbye = [0; 17];
     far.read_exact(&mut goodbye).await.unwrap();
     assert_eq!((goodbye[3], goodbye[16]), (7, 0x0b), "GOAWAY, ENHANCE_YOUR_CALM");
+}
+
+#[tokio::test]
+async fn a_connection_is_read_no_further_than_its_turn_until_it_is_polled_again() {
+    let (mut gate, told, mut far) = gate(Side::Mesh);
+    let request = |number: u32| {
+        let stream = (2 * number + 1).to_be_bytes();
+        [&[0, 0, 1, 1, 5][..], &stream, &[0x82]].concat()
+    };
+    let turn: Vec<u8> = PREFACE.iter().copied().chain((0..REQUESTS_PER_YOUNG_TURN).flat_map(request)).collect();
+    let all = [&turn[..], &request(REQUESTS_PER_YOUNG_TURN)].concat();
+    far.write_all(&all).await.unwrap();
+    let mut got = vec![0];
+    // As h2 does, each poll asks for more whatever it was told before.
+    let connection = std::future::poll_fn(|cx| {
+        let mut bytes = [0; 4_096];
+        for _ in 0..3 {
+            let mut out = ReadBuf::new(&mut bytes);
+            while Pin::new(&mut gate).poll_read(cx, &mut out).is_ready() {}
+            *got.last_mut().unwrap() += out.filled().len();
+        }
+        let sum = got.iter().sum::<usize>();
+        got.push(0);
+        if sum == all.len() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    Turns::new(told, connection).await;
+    // Its last head was looked at, and what is in that frame waits with the rest.
+    assert_eq!(got[..2], [turn.len() - 1, all.len() - turn.len() + 1]);
 }
