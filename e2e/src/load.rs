@@ -100,6 +100,13 @@ impl Load {
         self.shared.shots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Those that were due from `begin` to `end`, and have ended.
+    pub fn between(&self, begin: Instant, end: Instant) -> Summary {
+        let (begin, end) = (begin.saturating_duration_since(self.begin), end.saturating_duration_since(self.begin));
+        let shots = self.shared.shots.lock().unwrap_or_else(PoisonError::into_inner);
+        Summary::of(shots.iter().filter(|shot| shot.due >= begin && shot.due <= end))
+    }
+
     /// Waits until what has ended is as wanted; says how long that took.
     pub async fn until(&self, what: &str, limit: Duration, wanted: impl Fn(&[Shot]) -> bool) -> Result<Duration> {
         let since = Instant::now();

@@ -2,7 +2,7 @@
 //! that goes on all the while.
 
 use crate::caller::Caller;
-use crate::load::{Aim, Load, Shot, Summary};
+use crate::load::{Aim, Load, Summary};
 use crate::scenarios::base::{Base, Member, proxy};
 use crate::scenarios::impostor::mesh_trust;
 use crate::scenarios::scene::{free, until};
@@ -22,14 +22,17 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Whom everybody calls.
+/// Whom attackers call.
 pub const HOST: &str = "cart.shop.mesh";
-/// Requests a second of the load.
-const RATE: u32 = 100;
+/// Whom everybody else calls: by the same proxies, and another app. What many requests do to an app that must serve them is
+/// not the proxy's doing.
+const OTHERS_HOST: &str = "cart.shop.mesh:8081";
+/// How long it is quiet before the first attack.
+const QUIET: Duration = Duration::from_secs(2);
 /// Connections the app lets wait, as most servers do (Go: as many as the system allows).
 const BACKLOG: i32 = 4_096;
 /// From start to first answer through both proxies.
@@ -95,8 +98,10 @@ pub struct Ground {
     /// Requests the app got for any path but the load's.
     pub smuggled: Arc<AtomicU64>,
     load: Load,
-    /// p99 of the load before anything happened, milliseconds.
-    pub quiet_p99: f64,
+    /// How long it is quiet before each attack; `None`: only before the first.
+    rest: Option<Duration>,
+    /// The load before the first attack.
+    quiet: Summary,
 }
 
 /// What a stretch of time did to everybody else.
@@ -106,17 +111,21 @@ pub struct Seen {
     pub kib: [u64; 3],
     /// The load meanwhile.
     pub others: Summary,
+    /// The load while it was quiet.
+    pub quiet: Summary,
 }
 
 impl Ground {
-    /// Starts everything, and measures `quiet` seconds without an attack.
-    pub async fn new(quiet: Duration) -> Result<Self> {
+    /// Starts everything. `rest`: quiet time before each attack, to hold what others notice against; without it, there is
+    /// some before the first one only. `rate`: requests a second of everybody else.
+    pub async fn new(rest: Option<Duration>, rate: u32) -> Result<Self> {
         let base = Base::new("hostile").await?;
         let smuggled = Arc::<AtomicU64>::default();
-        let app = serve(smuggled.clone())?;
+        let (app, other) = (serve(smuggled.clone())?, serve(smuggled.clone())?);
         let (inbound, outbound) = (free()?, free()?);
         let spec = json!({"address": "127.0.0.1", "proxyPort": inbound.port(), "service": "cart",
-            "ports": [{"port": 8080, "target": app.port(), "appProtocol": "http"}]});
+            "ports": [{"port": 8080, "target": app.port(), "appProtocol": "http"},
+                {"port": 8081, "target": other.port(), "appProtocol": "http"}]});
         let cart = base.enrolled("cart", spec).await?;
         let web = base.enrolled("web", json!({"address": "127.0.0.1", "proxyPort": free()?.port()})).await?;
         let mallory = base.enrolled("mallory", json!({"address": "127.0.0.1", "proxyPort": free()?.port()})).await?;
@@ -125,7 +134,7 @@ impl Ground {
         base.scene.start("web", &proxy(&data(&web), &["--outbound-listen", &outbound.to_string()])?)?;
         let caller = Caller::new(outbound);
         until("the caller reaches the app", UP, async || {
-            let reply = caller.get(HOST, "/").await;
+            let reply = caller.get(OTHERS_HOST, "/").await;
             anyhow::ensure!(reply.good(), "{}", reply.words());
             Ok(true)
         })
@@ -135,20 +144,30 @@ impl Ground {
         let tls = identity::client_config(&mallory.live, &trust, Expect::id(id), &[b"h2"]);
         let service = ServiceRef { mesh: "default".parse()?, namespace: "shop".parse()?, name: "cart".parse()? };
         let name = ServerName::try_from(service.server_name(8080, &"west".parse()?))?;
-        let load = Load::start(caller, Aim::new(HOST, RATE));
-        load.until("a quiet while has passed", quiet * 3, |shots| shots.last().is_some_and(|shot| shot.due >= quiet))
+        let load = Load::start(caller, Aim::new(OTHERS_HOST, rate));
+        load.until("a quiet while has passed", QUIET * 3, |shots| shots.last().is_some_and(|shot| shot.due >= QUIET))
             .await?;
         // The first calls open connections.
-        let warm = Duration::from_millis(500);
-        let quiet_p99 = Summary::of(load.shots().iter().filter(|shot| shot.due > warm)).p99;
+        let now = Instant::now();
+        let quiet = load.between(now - QUIET * 3 / 4, now);
         let doors = [Door::Outbound(outbound), Door::Inbound(inbound, tls, name)];
-        Ok(Self { base, doors, smuggled, load, quiet_p99 })
+        Ok(Self { base, doors, smuggled, load, rest, quiet })
     }
 
-    /// Watches a proxy and the load while `act` goes on.
+    /// Watches a proxy and the load while `act` goes on, and for as long before.
     pub async fn watch<T>(&self, process: &str, act: impl Future<Output = T>) -> Result<(T, Seen)> {
+        let quiet = match self.rest {
+            None => self.quiet.clone(),
+            Some(rest) => {
+                // What the attack before has left is not quiet yet.
+                tokio::time::sleep(rest / 4).await;
+                let begun = Instant::now();
+                tokio::time::sleep(rest).await;
+                self.load.between(begun, Instant::now())
+            }
+        };
         let before = self.kib(process)?;
-        let begun = self.load.now();
+        let begun = Instant::now();
         let mut most = before;
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         tokio::pin!(act);
@@ -159,11 +178,13 @@ impl Ground {
             }
         };
         let after = self.kib(process)?;
-        let ended = self.load.now();
-        let shots = self.load.shots();
-        let meanwhile = |shot: &&Shot| shot.due >= begun && shot.due <= ended;
-        let others = Summary::of(shots.iter().filter(meanwhile));
-        Ok((done, Seen { kib: [before, most.max(after), after], others }))
+        let others = self.others(begun, Instant::now());
+        Ok((done, Seen { kib: [before, most.max(after), after], others, quiet }))
+    }
+
+    /// The load between two moments.
+    pub fn others(&self, begin: Instant, end: Instant) -> Summary {
+        self.load.between(begin, end)
     }
 
     /// Resident memory of a proxy (proc(5), VmRSS).
@@ -189,16 +210,16 @@ where
 {
     let (done, told) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("attacker".into()).spawn(move || {
-        // The number of a thread is one of a process to those who schedule (setpriority(2)).
+        // The number of a thread is one of a process to those who schedule (sched(7), SCHED_IDLE).
         let own = nix::unistd::gettid().to_string();
-        let _ = std::process::Command::new("renice").args(["-n", "19", "-p", &own]).output();
+        let _ = std::process::Command::new("chrt").args(["--idle", "--pid", "0", &own]).output();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let _ = done.send(runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work())));
     })?;
     told.await.context("the attacker's thread ended early")?
 }
 
-/// The app, on a thread that ends with the process.
+/// An app, on a thread that ends with the process.
 fn serve(smuggled: Arc<AtomicU64>) -> Result<SocketAddr> {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;

@@ -20,6 +20,19 @@ pub struct Ends {
     pub answer: String,
 }
 
+impl Ends {
+    /// And how further ones did.
+    pub fn add(&mut self, more: Self) {
+        let Self { opened, ended, latest, answer } = more;
+        self.opened += opened;
+        self.ended += ended;
+        self.latest = self.latest.max(latest);
+        if self.answer.is_empty() {
+            self.answer = answer;
+        }
+    }
+}
+
 /// Opens `count` connections; each sends `first` and then `drip` every `pause`, until it is ended or `limit` is over.
 pub async fn drip(
     door: Door,
