@@ -149,15 +149,6 @@ async fn a_question_about_the_whole_server_stays_one() {
 }
 
 #[tokio::test]
-async fn a_tunnel_is_refused_in_clear_words() {
-    let through = Through::saying("HTTP/1.1 200 OK\r\n\r\n", Then::Stays).await;
-    let answer =
-        through.ask(&format!("CONNECT {HOST}:80 HTTP/1.1\r\nhost: {HOST}:80\r\nconnection: close\r\n\r\n")).await;
-    assert!(answer.starts_with("HTTP/1.1 4") && answer.contains("weft-reason: BAD_REQUEST\r\n"), "{answer}");
-    assert!(answer.contains("CONNECT is not served"), "{answer}");
-}
-
-#[tokio::test]
 async fn a_caller_that_waits_for_a_word_gets_it_and_the_app_the_body() {
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let through = Through::to(Protocol::Http, move |mut stream| {

@@ -18,6 +18,7 @@ use api::config::{Authorization, External, ServiceRef};
 use http::request::Parts;
 use identity::peer_identity;
 use rustls::ServerConfig;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -131,7 +132,7 @@ impl Leaving {
             (Ok((service, ..)), Ok(())) => {
                 let rule = service.ports.get(&self.caller.port).and_then(|port| port.rules.first());
                 let limit = Duration::from_millis(rule.map(|rule| rule.timeouts.connect_ms).unwrap_or_default());
-                external::relay(worker, service, self.caller.port, io, limit).await.map(drop)
+                external::relay(worker, service, self.caller.port, |_| ready(Some(io)), limit).await.map(drop)
             }
             (Err(failure), _) | (_, Err(failure)) => Err(failure.reason),
         };

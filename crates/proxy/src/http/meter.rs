@@ -429,7 +429,7 @@ mod tests {
             assert_eq!(turn(&mut meter, 0), (REQUESTS_PER_YOUNG_TURN, Ok(None)));
         }
         // The last of youth.
-        turn(&mut meter, 0);
+        assert_eq!(turn(&mut meter, 0).1, Ok(None));
         assert_eq!(turn(&mut meter, 0), (REQUESTS_PER_TURN, Ok(None)));
         assert_eq!(read(&mut meter, &frame(1 << 20, 0, 0)), Ok(()), "data is no turn");
     }

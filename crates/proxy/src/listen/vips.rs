@@ -9,6 +9,7 @@ use crate::outbound::tcp;
 use crate::vips::{Named, Names};
 use crate::worker::Worker;
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ pub async fn one(worker: Arc<Worker>, stream: TcpStream, named: Named, port: u16
         .map(|port| port.protocol.is_http());
     match http {
         Some(true) => app(worker, Via::Service(named, port), stream).await,
-        Some(false) => tcp::serve(&worker, &named, port, stream).await,
+        Some(false) => tcp::serve(&worker, &named, port, |_| ready(Some(stream))).await,
         None => tracing::debug!(service = %named.service, port, "the service went while a connection came"),
     }
 }

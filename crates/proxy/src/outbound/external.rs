@@ -257,32 +257,49 @@ fn answer(
     Response::from_parts(parts, body)
 }
 
-/// Copies one connection of bytes; the time it took to connect.
-pub async fn relay(
+/// Copies one connection of bytes; the time it took to connect. `app` as for connections within the mesh.
+pub async fn relay<I, F>(
     worker: &Worker,
     service: &Arc<Service>,
     port: u16,
-    app: impl AsyncRead + AsyncWrite,
+    app: impl FnOnce(Result<(), RouteReason>) -> F,
     limit: Duration,
-) -> Result<Duration, RouteReason> {
+) -> Result<Duration, RouteReason>
+where
+    I: AsyncRead + AsyncWrite,
+    F: Future<Output = Option<I>>,
+{
     let began = Instant::now();
+    match connected(worker, service, port, limit).await {
+        Ok(io) => {
+            let took = began.elapsed();
+            if let Some(app) = app(Ok(())).await {
+                let copied = copy::both(app, io, IDLE).await;
+                tracing::debug!(?copied, "external connection ended");
+            }
+            Ok(took)
+        }
+        Err(reason) => {
+            drop(app(Err(reason)));
+            Err(reason)
+        }
+    }
+}
+
+async fn connected(
+    worker: &Worker,
+    service: &Arc<Service>,
+    port: u16,
+    limit: Duration,
+) -> Result<impl AsyncRead + AsyncWrite + use<>, RouteReason> {
     let outside = worker.outside(service, port).ok_or(RouteReason::NoEndpoint)?;
-    let name = &service.config.service;
     let taken = outside.take(Limit::Connections).map_err(|open| {
-        let failure = open.failure(name);
+        let failure = open.failure(&service.config.service);
         tracing::debug!(text = failure.text, "no room for an app's connection");
         failure.reason
     })?;
-    match outside.connect(taken, limit, || worker.now_us()).await {
-        Ok(io) => {
-            let took = began.elapsed();
-            let copied = copy::both(app, io, IDLE).await;
-            tracing::debug!(?copied, "external connection ended");
-            Ok(took)
-        }
-        Err(error) => {
-            tracing::debug!(%error, "no connection to an external service");
-            Err(RouteReason::ConnectFailed)
-        }
-    }
+    outside.connect(taken, limit, || worker.now_us()).await.map_err(|error| {
+        tracing::debug!(%error, "no connection to an external service");
+        RouteReason::ConnectFailed
+    })
 }

@@ -3,6 +3,7 @@
 use super::breaker::{Share, Taken};
 use super::callee::Lease;
 use super::forward::{Forward, forward};
+use super::tunnel;
 use crate::compile::{Port, Running, Service};
 use crate::edge::egress::Leaving;
 use crate::edge::ingress::serve::At;
@@ -24,7 +25,7 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 /// How a request reached us.
@@ -98,7 +99,10 @@ pub struct Notes {
 }
 
 /// Serves one connection of the app.
-pub async fn app(worker: Arc<Worker>, via: Via, stream: TcpStream) {
+pub async fn app<I>(worker: Arc<Worker>, via: Via, stream: I)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (drain, arrival) = (worker.state.drain.clone(), Arrival::new(via));
     crate::http::serve::app(stream, Side::Mesh, drain, move |request| {
         let (worker, arrival) = (worker.clone(), arrival.clone());
@@ -154,7 +158,7 @@ async fn route(
     let via = &arrival.via;
     headers::one_reading(&parts).map_err(Failure::refused)?;
     if parts.method == Method::CONNECT {
-        return Err(Failure::new(RouteReason::BadRequest, "CONNECT is not served here; call the service by its name"));
+        return tunnel::open(worker, running, via, &mut parts).await;
     }
     match via {
         Via::Listener(at) => at.receive(&mut parts)?,
@@ -218,6 +222,17 @@ async fn route(
 
 /// Whom a request is for, by how it reached us and what it says.
 pub fn destination<'a>(running: &'a Running, via: &Via, asked: Option<&Authority>) -> Result<Destination<'a>, Failure> {
+    let called = called(running, via, asked)?;
+    let Destination { service, port, .. } = &called;
+    if !port.protocol.is_http() {
+        let text = format!("port {} of {} carries bytes, not HTTP", port.port, service.config.service);
+        return Err(Failure::new(RouteReason::NoRoute, text));
+    }
+    Ok(called)
+}
+
+/// Whom a request or a connection is for.
+pub fn called<'a>(running: &'a Running, via: &Via, asked: Option<&Authority>) -> Result<Destination<'a>, Failure> {
     let by_host = asked.and_then(|asked| running.by_host(asked.host()));
     let (service, zone, number) = match via {
         Via::Host => {
@@ -246,9 +261,5 @@ pub fn destination<'a>(running: &'a Running, via: &Via, asked: Option<&Authority
         let asked = number.unwrap_or_default();
         Failure::new(RouteReason::NoRoute, format!("{} has no port {asked}; it has {has}", service.config.service))
     })?;
-    if !port.protocol.is_http() {
-        let text = format!("port {} of {} carries bytes, not HTTP", port.port, service.config.service);
-        return Err(Failure::new(RouteReason::NoRoute, text));
-    }
     Ok(Destination { service, port, zone })
 }

@@ -9,3 +9,4 @@ pub mod http;
 pub mod origination;
 pub mod outside;
 pub mod tcp;
+pub mod tunnel;

@@ -9,7 +9,7 @@ use crate::filter::pace::Slowed;
 use crate::limits::UNSENT_TRIES_MAX;
 use crate::pool::transport::Carries;
 use crate::record::{Direction, Record};
-use crate::tcp::copy;
+use crate::tcp::copy::{self, Copied};
 use crate::tcp::preamble::Preamble;
 use crate::vips::Named;
 use crate::worker::Worker;
@@ -18,7 +18,7 @@ use balance::{Ask, Candidate, CandidateId, ConnectionId, Outcome, Target};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
@@ -52,16 +52,25 @@ impl Drop for Told {
     }
 }
 
-/// Serves one connection to one port of a service.
-pub async fn serve(worker: &Arc<Worker>, named: &Named, port: u16, app: TcpStream) {
+/// Serves one connection to one port of a service. `app` hears whether the other side stands or why not, and gives the
+/// app's side, which may come only then.
+pub async fn serve<I, F>(worker: &Arc<Worker>, named: &Named, port: u16, app: impl FnOnce(Result<(), RouteReason>) -> F)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Option<I>>,
+{
     let started = Instant::now();
     let running = worker.running().clone();
-    let Some(service) = running.services.get(&named.service) else { return };
-    let Some(rule) = service.ports.get(&port).and_then(|port| port.rules.first()) else { return };
+    let service = running.services.get(&named.service);
+    let rule = service.and_then(|service| service.ports.get(&port)).and_then(|port| port.rules.first());
+    let (Some(service), Some(rule)) = (service, rule) else { return drop(app(Err(RouteReason::NoRoute))) };
     let injected = match &rule.fault {
         Some(fault) => match fault.connection(worker).await {
             Ok(injected) => injected,
-            Err(failure) => return aborted(worker, named, failure.reason, started.elapsed()),
+            Err(failure) => {
+                drop(app(Err(failure.reason)));
+                return aborted(worker, named, failure.reason, started.elapsed());
+            }
         },
         None => Injected::default(),
     };
@@ -97,14 +106,16 @@ pub async fn serve(worker: &Arc<Worker>, named: &Named, port: u16, app: TcpStrea
     let (reason, zone, peer, latency) = match standing {
         Err(reason) => {
             tracing::debug!(service = %named.service, %reason, "no connection for an app's connection");
+            drop(app(Err(reason)));
             (reason, None, String::new(), started.elapsed())
         }
         Ok(Standing { io, zone, peer, reason, told }) => {
             let latency = started.elapsed();
             let idle = Duration::from_millis(rule.timeouts.idle_ms);
-            let copied = match injected.pace {
-                None => copy::both(app, io, idle).await,
-                pace => copy::both(Slowed::new(app, pace), io, idle).await,
+            let copied = match (app(Ok(())).await, injected.pace) {
+                (None, _) => Ok(Copied::default()),
+                (Some(app), None) => copy::both(app, io, idle).await,
+                (Some(app), pace) => copy::both(Slowed::new(app, pace), io, idle).await,
             };
             if let Err(error) = copied {
                 tracing::debug!(service = %named.service, %error, "connection of bytes ended");
