@@ -63,7 +63,9 @@ pub const PEER_RESETS_MAX: u32 = 10_000;
 /// Requests of one HTTP/2 connection that are read before other connections have a turn: about a millisecond of work, and
 /// as many as a busy connection brings at a time.
 pub const REQUESTS_PER_TURN: u32 = 32;
-/// The same of a new connection: whoever opens one to ask for all it may at once is heard, but not first.
+/// Steps of requests under way on one connection before others have a turn.
+pub const STEPS_PER_TURN: u32 = 32;
+/// [`REQUESTS_PER_TURN`] of a new connection: whoever opens one to ask for all it may at once is heard, but not first.
 pub const REQUESTS_PER_YOUNG_TURN: u32 = 8;
 /// A connection is new until it has asked so often: more than may be open and refused before it ends ([`STREAMS_MAX`],
 /// [`UNSERVED_MAX`]), so that only who was served leaves youth behind.

@@ -13,4 +13,5 @@ pub mod path;
 pub mod refused;
 pub mod retry;
 pub mod serve;
+pub mod turns;
 pub mod upgrade;

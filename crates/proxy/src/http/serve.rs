@@ -1,9 +1,10 @@
 //! Serves HTTP on one connection: HTTP/1.1 or HTTP/2 from the app, always HTTP/2 from a peer's proxy.
 
 use super::body::{Answer, UntilEnd};
-use super::gate::{Gate, Side, Turns};
+use super::gate::{Gate, Side};
 use super::meter::Meter;
 use super::parting::Parting;
+use super::turns::{Begun, Turns};
 use crate::error::Failure;
 use crate::limits::{
     APP_IDLE, CONNECTION_WINDOW, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW,
@@ -17,7 +18,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::future::Future;
@@ -35,7 +36,8 @@ where
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: UntilEnd + Unpin + Send + 'static,
 {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let begun = Begun::default();
+    let mut builder = auto::Builder::new(begun.clone());
     // hyper counts an idle keep-alive as waiting for a head. The gate gives it whole heads, and bounds their time.
     let mut http1 = builder.http1();
     http1
@@ -53,7 +55,7 @@ where
         .max_send_buf_size(STREAM_SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX);
-    kept(builder, io, side, drain, serve).await;
+    kept(builder, begun, io, side, drain, serve).await;
 }
 
 /// Serves a peer's proxy.
@@ -66,7 +68,8 @@ where
 {
     let (gate, told) = Gate::http2(io, Meter::peer());
     let (handle, io) = gather(gate);
-    let mut builder = http2::Builder::new(handle.clone());
+    let begun = Begun::default();
+    let mut builder = http2::Builder::new(begun.clone());
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -84,12 +87,13 @@ where
         let answer = Box::pin(serve(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut turns = Turns::new(told, handle.drive(builder.serve_connection(TokioIo::new(io), service)));
+    let connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let mut driven = handle.drive(Turns::new(told, begun, connection));
     let served = tokio::select! {
-        served = &mut turns => served,
+        served = &mut driven => served,
         () = drain.cancelled() => {
-            turns.connection.task().graceful_shutdown();
-            turns.await
+            driven.task().connection.as_mut().graceful_shutdown();
+            driven.await
         }
     };
     if let Err(error) = served {
@@ -106,7 +110,8 @@ where
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: UntilEnd + Unpin + Send + 'static,
 {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let begun = Begun::default();
+    let mut builder = auto::Builder::new(begun.clone());
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -128,13 +133,19 @@ where
         Some(true) => builder.http2_only(),
         Some(false) => builder.http1_only(),
     };
-    kept(builder, io, Side::Edge, drain, serve).await;
+    kept(builder, begun, io, Side::Edge, drain, serve).await;
 }
 
 /// Serves a connection that callers keep between requests, to its end or that of the proxy. What the gate refuses is
 /// answered here, too, and the gate hears of every answer.
-async fn kept<I, S, F, G>(builder: auto::Builder<TokioExecutor>, io: I, side: Side, drain: CancellationToken, serve: S)
-where
+async fn kept<I, S, F, G>(
+    builder: auto::Builder<Begun>,
+    begun: Begun,
+    io: I,
+    side: Side,
+    drain: CancellationToken,
+    serve: S,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
@@ -160,7 +171,7 @@ where
         }
     });
     let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-    let mut turns = Turns::new(told, connection);
+    let mut turns = Turns::new(told, begun, connection);
     let served = tokio::select! {
         served = &mut turns => served,
         () = drain.cancelled() => {

@@ -328,7 +328,7 @@ async fn a_connection_is_read_no_further_than_its_turn_until_it_is_polled_again(
         got.push(0);
         if sum == all.len() { Poll::Ready(()) } else { Poll::Pending }
     });
-    Turns::new(told, connection).await;
+    crate::http::turns::Turns::new(told, Default::default(), connection).await;
     // Its last head was looked at, and what is in that frame waits with the rest.
     assert_eq!(got[..2], [turn.len() - 1, all.len() - turn.len() + 1]);
 }

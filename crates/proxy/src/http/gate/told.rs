@@ -1,11 +1,9 @@
 //! What the gate of a connection and whoever has that connection tell each other.
 
 use super::Bad;
-use std::future::Future;
-use std::pin::Pin;
+use crate::limits::STEPS_PER_TURN;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 /// One for each connection. Requests are numbered from 1, as they come.
 #[derive(Debug, Default)]
@@ -15,6 +13,7 @@ pub struct Told {
     switched: AtomicBool,
     refused: OnceLock<(u32, Bad)>,
     over: AtomicBool,
+    steps: AtomicU32,
     spent: AtomicBool,
 }
 
@@ -46,6 +45,19 @@ impl Told {
         let _ = self.refused.set((number, bad));
     }
 
+    /// The connection is polled.
+    pub fn turn_begins(&self) {
+        self.over.store(false, Ordering::Relaxed);
+        self.steps.store(STEPS_PER_TURN, Ordering::Relaxed);
+    }
+
+    /// Whether a request may take one more step in this turn.
+    pub fn step(&self) -> bool {
+        let left = self.steps.load(Ordering::Relaxed);
+        self.steps.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
     /// Nothing more may be read before the connection is polled again.
     pub fn turn_over(&self) {
         self.over.store(true, Ordering::Relaxed);
@@ -65,29 +77,5 @@ impl Told {
     /// less than theirs.
     pub fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
-    }
-}
-
-/// A connection that reads at most one turn's requests each time it is polled. h2 asks for more after each request it hands
-/// on, so that the gate alone cannot tell whether somebody else was served meanwhile.
-pub struct Turns<C> {
-    told: Arc<Told>,
-    /// hyper's.
-    pub connection: C,
-}
-
-impl<C> Turns<C> {
-    /// Of what reads through the gate that gave `told`.
-    pub fn new(told: Arc<Told>, connection: C) -> Self {
-        Self { told, connection }
-    }
-}
-
-impl<C: Future + Unpin> Future for Turns<C> {
-    type Output = C::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        self.told.over.store(false, Ordering::Relaxed);
-        Pin::new(&mut self.connection).poll(cx)
     }
 }
