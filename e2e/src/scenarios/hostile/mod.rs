@@ -2,7 +2,8 @@
 //! proxy, how soon it was refused, and what everybody else noticed.
 //!
 //! With `--long` each flood goes on for ten seconds, after ten quiet ones, and slow bodies are waited for as well. What
-//! others notice is judged then only, and needs release builds on a quiet machine: attacker, load and proxies share it.
+//! others notice is shown and not judged: attacker, load, apps and proxies share one machine, which does not keep still for
+//! ten seconds either. It means something of release builds, beside the row without an attack.
 
 mod floods;
 mod frames;
