@@ -20,6 +20,9 @@ const HEAD_BYTES: usize = 9;
 /// Begins a request, or an answer (RFC 9113 section 6.2).
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
+/// A bit beside the number of a stream that receivers ignore (RFC 9113 section 4.1). With it, one stream would be newer than
+/// all that follow.
+const RESERVED: u32 = 1 << 31;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// GOAWAY: no stream was certainly served, ENHANCE_YOUR_CALM (RFC 9113 sections 6.8 and 7).
@@ -85,7 +88,7 @@ impl Heads {
         self.have = 0;
         let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-        Some(FrameHead { length: self.skip, kind, flags, stream: u32::from_be_bytes(stream) })
+        Some(FrameHead { length: self.skip, kind, flags, stream: u32::from_be_bytes(stream) & !RESERVED })
     }
 }
 
@@ -471,6 +474,15 @@ mod tests {
             own.sent(&cancelled)
         });
         assert!(told.is_some_and(|told| told.abs_diff(PEER_RESETS_MAX / 2) <= 1), "{told:?}");
+    }
+
+    #[test]
+    fn a_reserved_bit_makes_no_stream_newer() {
+        let mut meter = Meter::server();
+        meter.read(PREFACE).unwrap();
+        read(&mut meter, &numbered(frame(20, 1, 5), 1 | RESERVED)).unwrap();
+        read(&mut meter, &numbered(frame(20, 1, 5), 3)).unwrap();
+        assert_eq!((meter.newest, meter.asked), (3, 2));
     }
 
     #[test]
