@@ -225,7 +225,7 @@ fn peer(zone: &ZoneName, items: &Items) -> PeerZone {
         exports: below::<ServiceExport>(&sound, item::EXPORT).map(|(_, export)| export).collect(),
         gateways: below::<GatewayExport>(&sound, item::GATEWAY).map(|(_, gateway)| gateway).collect(),
         trust: below::<Trust>(&sound, item::TRUST).map(|(_, trust)| trust).collect(),
-        rtt_us: None,
+        distance: None,
     }
 }
 

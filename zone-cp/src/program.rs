@@ -79,7 +79,7 @@ struct Kept {
 }
 
 /// What of other zones resolution depends on; the rest of what they say is in shared items.
-type Shape = Vec<(ZoneName, Option<u64>, Vec<(String, Vec<u16>)>)>;
+type Shape = Vec<(ZoneName, Option<u32>, Vec<(String, Vec<u16>)>)>;
 
 impl Programmer {
     /// Works until nobody changes anything any more.
@@ -132,7 +132,7 @@ impl Programmer {
         snapshot.peers = peers.clone();
         for (zone, probe) in self.registry.probes() {
             if let Some(peer) = snapshot.peers.get_mut(&zone) {
-                peer.rtt_us = probe.rtt_us;
+                peer.distance = probe.distance();
             }
         }
         snapshot.own_trust = self.authorities.trust();
@@ -263,7 +263,7 @@ fn shape(snapshot: &Snapshot) -> Shape {
         (export.service.to_string(), export.ports.iter().map(|port| port.port).collect::<Vec<_>>())
     };
     let peers = snapshot.peers.iter();
-    peers.map(|(zone, peer)| (zone.clone(), peer.rtt_us, peer.exports.iter().map(offered).collect())).collect()
+    peers.map(|(zone, peer)| (zone.clone(), peer.distance, peer.exports.iter().map(offered).collect())).collect()
 }
 
 /// Revision and reach of every document whose progress is reported.

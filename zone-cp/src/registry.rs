@@ -285,8 +285,8 @@ impl Registry {
     }
 }
 
-/// What configuration depends on: readiness, load, and `(reachable, rtt)` of probed peers.
-type Essence = (bool, Option<u64>, Vec<(ZoneName, bool, Option<u64>)>);
+/// What configuration depends on: readiness, load, and `(reachable, distance)` of probed peers.
+type Essence = (bool, Option<u64>, Vec<(ZoneName, bool, Option<u32>)>);
 
 impl State {
     fn is_ready(&self, key: &Key) -> bool {
@@ -298,7 +298,7 @@ impl State {
         let proxy = self.proxies.get(key);
         let load = proxy.and_then(|proxy| proxy.load).map(|load| (load * LOAD_STEPS) as u64);
         let probes = proxy.iter().flat_map(|proxy| proxy.probes.values());
-        let probes = probes.map(|probe| (probe.peer.clone(), probe.reachable, probe.rtt_us)).collect();
+        let probes = probes.map(|probe| (probe.peer.clone(), probe.reachable, probe.distance())).collect();
         (self.is_ready(key), load, probes)
     }
 }
@@ -364,5 +364,31 @@ async fn watch_proxy(
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sync_grpc::Lineage;
+
+    #[tokio::test]
+    async fn a_round_trip_that_decides_nothing_wakes_nobody_who_programs() {
+        let data = tempfile::tempdir().unwrap();
+        let registry = Registry::open(data.path());
+        let gateway: Key = "Workload/default/west/mesh/gateway-1".parse().unwrap();
+        let _opened = registry.connect(&gateway, Published::new(Lineage::default()), String::new());
+        let (ready, any) = (registry.ready_changed(), registry.changed());
+        let told = |rtt_us| {
+            let (ready_was, any_was) = (*ready.borrow(), *any.borrow());
+            let peer: ZoneName = "east".parse().unwrap();
+            let probe =
+                LinkProbe { peer, reachable: true, rtt_us: Some(rtt_us), loss: 0.0, error: String::new(), at_ms: 0 };
+            registry.update(&gateway, 1, |proxy, _| proxy.probes = BTreeMap::from([(probe.peer.clone(), probe)]));
+            (*ready.borrow() > ready_was, *any.borrow() > any_was)
+        };
+        assert_eq!(told(200), (true, true), "the first");
+        assert_eq!(told(900), (false, true), "the page shows it, and zones keep their order");
+        assert_eq!(told(2_100), (true, true), "farther away");
     }
 }

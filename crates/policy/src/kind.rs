@@ -117,8 +117,8 @@ pub struct ZoneAround {
     pub zone: ZoneName,
     /// Its region.
     pub region: Option<String>,
-    /// Measured round trip from the caller's zone, microseconds.
-    pub rtt_us: Option<u64>,
+    /// How far it is from the caller's zone ([`api::report::distance`]); `None` where nothing was measured.
+    pub distance: Option<u32>,
 }
 
 /// What types say is wrong: `(field path below spec, what)`.

@@ -189,7 +189,7 @@ fn around(ask: &Value) -> Around {
     let zone = |about: &Value| ZoneAround {
         zone: about["zone"].as_str().unwrap().parse().unwrap(),
         region: about["region"].as_str().map(str::to_owned),
-        rtt_us: about["rttMs"].as_u64().map(|ms| ms * 1_000),
+        distance: about["rttMs"].as_u64().map(|ms| api::report::distance(ms * 1_000)),
     };
     let zones = ask["zones"].as_array().map(|zones| zones.iter().map(zone).collect()).unwrap_or_default();
     Around { zone: ask["zone"].as_str().unwrap_or("west").parse().unwrap(), zones }

@@ -75,7 +75,7 @@ fn around(snapshot: &Snapshot, class: &ClassKey) -> Around {
     let about = |zone: &ZoneName| ZoneAround {
         zone: zone.clone(),
         region: snapshot.zones.get(zone).and_then(|zone| zone.region.clone()),
-        rtt_us: snapshot.peers.get(zone).and_then(|peer| peer.rtt_us),
+        distance: snapshot.peers.get(zone).and_then(|peer| peer.distance),
     };
     let members = snapshot.members(&class.mesh);
     Around { zone: class.zone.clone(), zones: members.into_iter().map(about).collect() }

@@ -66,8 +66,8 @@ pub struct PeerZone {
     pub gateways: Vec<GatewayExport>,
     /// Anchors of its trust domains. What it says of others' is not looked at.
     pub trust: Vec<Trust>,
-    /// Measured round trip to it, microseconds.
-    pub rtt_us: Option<u64>,
+    /// How far it is from here ([`api::report::distance`]); `None` where nothing was measured.
+    pub distance: Option<u32>,
 }
 
 impl Clone for Snapshot {

@@ -24,20 +24,14 @@ pub(super) fn tiers(rules: &[Failover], strict: Option<&[ZoneName]>, around: &Ar
     zones.into_iter().map(|zone| FailoverTier { zones: vec![zone] }).collect()
 }
 
-/// Same region first, then the shorter round trip, then the name. A zone without a measured round trip comes after
+/// Same region first, then the nearer one by [`api::report::distance`], then the name. A zone without a measured round trip comes after
 /// those that have one.
 fn by_nearness(around: &Around) -> Vec<ZoneName> {
     let own = around.zones.iter().find(|zone| zone.zone == around.zone).and_then(|zone| zone.region.as_ref());
     let mut others: Vec<&ZoneAround> = around.zones.iter().filter(|zone| zone.zone != around.zone).collect();
     others.sort_by_key(|other| {
         let elsewhere = own.is_none() || other.region.as_ref() != own;
-        (elsewhere, other.rtt_us.map_or(u32::MAX, doublings), &other.zone)
+        (elsewhere, other.distance.unwrap_or(u32::MAX), &other.zone)
     });
     others.into_iter().map(|zone| zone.zone.clone()).collect()
-}
-
-/// Round trips compare by their order of magnitude, in doublings of a millisecond: jitter of a measurement must not
-/// reorder zones and so rewrite the configuration of every proxy.
-fn doublings(rtt_us: u64) -> u32 {
-    (rtt_us / 1_000).checked_ilog2().map_or(0, |doublings| doublings + 1)
 }

@@ -27,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 pub const ALPN: &[u8] = b"weft-probe/1";
 /// A verdict is told again at least this often (`api::report::LinkProbe`).
 const TELL_EVERY: Duration = Duration::from_secs(15);
-/// Round trips are told in steps of this share; noise is not news.
+/// A round trip is told anew when it moved by this share, and by [`RTT_STEP_MIN_US`]; noise is not news.
 const RTT_STEP: f64 = 0.25;
+/// What moves by less decides nothing: zones nearer than 1 ms are all equally near ([`api::report::distance`]).
+const RTT_STEP_MIN_US: f64 = 1_000.0;
 
 /// Whether an identity is that of some zone's gateway.
 pub fn is_gateway(id: &api::SpiffeId) -> bool {
@@ -121,7 +123,9 @@ fn lost(window: &Window) -> usize {
 pub fn is_news(told: Option<&LinkProbe>, now: &LinkProbe) -> bool {
     let Some(told) = told else { return true };
     let moved = match (told.rtt_us, now.rtt_us) {
-        (Some(before), Some(after)) => (after as f64 - before as f64).abs() > before as f64 * RTT_STEP,
+        (Some(before), Some(after)) => {
+            (after as f64 - before as f64).abs() > (before as f64 * RTT_STEP).max(RTT_STEP_MIN_US)
+        }
         (before, after) => before != after,
     };
     told.reachable != now.reachable
@@ -232,14 +236,17 @@ mod tests {
         let told = LinkProbe {
             peer: "east".parse().unwrap(),
             reachable: true,
-            rtt_us: Some(1_000),
+            rtt_us: Some(10_000),
             loss: 0.0,
             error: String::new(),
             at_ms: 0,
         };
         assert!(is_news(None, &told));
-        assert!(!is_news(Some(&told), &LinkProbe { rtt_us: Some(1_100), at_ms: 2_000, ..told.clone() }));
-        assert!(is_news(Some(&told), &LinkProbe { rtt_us: Some(2_000), at_ms: 2_000, ..told.clone() }));
+        let took = |us| LinkProbe { rtt_us: Some(us), at_ms: 2_000, ..told.clone() };
+        assert!(!is_news(Some(&told), &took(11_000)));
+        assert!(is_news(Some(&told), &took(20_000)));
+        assert!(!is_news(Some(&took(200)), &took(900)), "the next rack: threefold, and still next door");
+        assert!(is_news(Some(&took(200)), &took(1_300)));
         assert!(is_news(Some(&told), &LinkProbe { reachable: false, rtt_us: None, ..told.clone() }));
         assert!(is_news(Some(&told), &LinkProbe { at_ms: 15_000, ..told.clone() }));
     }

@@ -122,7 +122,7 @@ fn peer(zone: &ZoneName, about: &Value) -> PeerZone {
             .flatten()
             .map(|t| serde_json::from_value(t.clone()).unwrap())
             .collect(),
-        rtt_us: about["rttMs"].as_u64().map(|ms| ms * 1_000),
+        distance: about["rttMs"].as_u64().map(|ms| api::report::distance(ms * 1_000)),
     }
 }
 
