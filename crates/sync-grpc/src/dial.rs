@@ -3,9 +3,10 @@
 use crate::chance;
 use crate::io::{Connection, Heard};
 use crate::limits::*;
+use crate::requests::Requests;
 use crate::session::{self, Board, Channels, End, Line, SessionError};
 use api::sync_v1::sync_client::SyncClient;
-use hyper_util::rt::TokioIo;
+use http::Uri;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
@@ -17,7 +18,6 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
 
 /// The TLS settings for an address, asked anew for every connection.
 pub type TlsFor = Arc<dyn Fn(&str) -> (Arc<ClientConfig>, ServerName<'static>) + Send + Sync>;
@@ -46,7 +46,7 @@ enum DialError {
     #[error("{address} took the connection and then said nothing; is the process frozen?")]
     Frozen { address: String },
     #[error("no HTTP/2 with {address}: {source}")]
-    Http { address: String, source: tonic::transport::Error },
+    Http { address: String, source: hyper::Error },
 }
 
 /// Keeps the channels in step with whoever answers at `addresses`, until cancelled. The followers' [`Link`](crate::Link)
@@ -67,7 +67,7 @@ pub async fn dial(dial: Dial, channels: Channels, progress: Board, cancel: Cance
             let end = tokio::select! {
                 () = cancel.cancelled() => return,
                 connected = connect(&dial.tls, address, known.len() > 1) => match connected {
-                    Ok((channel, heard)) => Ok(stream(&dial, channel, heard, &channels, &progress, &cancel).await),
+                    Ok((requests, heard)) => Ok(stream(&dial, requests, heard, &channels, &progress, &cancel).await),
                     Err(error) => Err(error),
                 },
             };
@@ -84,13 +84,14 @@ pub async fn dial(dial: Dial, channels: Channels, progress: Board, cancel: Cance
 /// One connection, from its opening message to its end.
 async fn stream(
     dial: &Dial,
-    channel: Channel,
+    requests: Requests,
     heard: Heard,
     channels: &Channels,
     progress: &Board,
     cancel: &CancellationToken,
 ) -> End {
-    let mut client = SyncClient::new(channel)
+    // The name is never resolved: the connection is there already.
+    let mut client = SyncClient::with_origin(requests, Uri::from_static("http://weft"))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (outbound, frames) = mpsc::channel(FRAMES_IN_FLIGHT);
@@ -159,7 +160,7 @@ async fn changed(addresses: &mut watch::Receiver<Vec<String>>) {
     }
 }
 
-async fn connect(tls: &TlsFor, address: &str, others: bool) -> Result<(Channel, Heard), DialError> {
+async fn connect(tls: &TlsFor, address: &str, others: bool) -> Result<(Requests, Heard), DialError> {
     let (config, server) = tls(address);
     let address = address.to_owned();
     let tcp = match timeout(CONNECT_TIMEOUT, TcpStream::connect(&address)).await {
@@ -177,22 +178,8 @@ async fn connect(tls: &TlsFor, address: &str, others: bool) -> Result<(Channel, 
         Err(_) => return Err(DialError::Frozen { address }),
     };
     let heard = connection.heard();
-    let mut once = Some(TokioIo::new(connection));
-    let connector = tower::service_fn(move |_| {
-        let taken = once.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
-        async move { taken }
-    });
-    // The name is never resolved: the connection is there already.
-    let channel = Endpoint::from_static("http://weft")
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .connect_with_connector(connector)
-        .await;
-    match channel {
-        Ok(channel) => Ok((channel, heard)),
+    match Requests::begin(connection).await {
+        Ok(requests) => Ok((requests, heard)),
         Err(source) => Err(DialError::Http { address, source }),
     }
 }

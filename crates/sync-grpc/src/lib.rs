@@ -13,6 +13,7 @@ mod io;
 mod journal;
 mod limits;
 mod published;
+mod requests;
 mod serve;
 mod service;
 mod session;

@@ -6,9 +6,9 @@ use std::time::Duration;
 pub const PROTOCOL: u32 = 1;
 /// The dialling side probes a quiet line this often. With [`PING_TIMEOUT`] a frozen peer is gone within 2.9 s; the promise
 /// is 3 s. What an idle control plane costs is mostly these probes.
-pub const PING_INTERVAL: Duration = Duration::from_millis(1800);
+pub const PING_INTERVAL: Duration = Duration::from_millis(2000);
 /// A probe that is not answered in this time ends the connection.
-pub const PING_TIMEOUT: Duration = Duration::from_millis(1100);
+pub const PING_TIMEOUT: Duration = Duration::from_millis(900);
 /// A listener drops a connection over which nothing came for this long: the dialling side pings.
 pub const SILENCE_MAX: Duration = Duration::from_millis(2900);
 /// A SYN is repeated after 1 s (RFC 6298 section 2); two lost ones mean that nobody is there.
