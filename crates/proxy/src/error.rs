@@ -86,9 +86,9 @@ impl Failure {
     }
 
     /// The answer. A gRPC caller gets a status it understands, in a head that is also the end.
-    pub fn answer<G>(&self, grpc: bool) -> Response<Answer<G>> {
+    pub fn answer<G>(&self, dialect: &Dialect) -> Response<Answer<G>> {
         let text = format!("{} {}\n", self.reason, self.text);
-        let mut response = Response::new(Answer::text(if grpc { String::new() } else { text }));
+        let mut response = Response::new(Answer::text(if dialect.is_grpc() { String::new() } else { text }));
         let fields = response.headers_mut();
         fields.insert(headers::REASON, HeaderValue::from_static(self.reason.as_str()));
         if let Some(policy) = &self.policy {
@@ -99,8 +99,8 @@ impl Failure {
             let seconds = wait.as_millis().div_ceil(1_000).max(1) as u64;
             fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if grpc {
-            fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Dialect::Grpc(kind) = dialect {
+            fields.insert(CONTENT_TYPE, kind.clone());
             let status = HeaderValue::from_static(self.grpc_status());
             fields.insert(
                 "grpc-status",
@@ -115,9 +115,27 @@ impl Failure {
     }
 }
 
-/// Whether a request is one of gRPC.
-pub fn is_grpc(request: &HeaderMap) -> bool {
-    request.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+/// How a caller hears of failures.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dialect {
+    /// By the status of HTTP, and a text.
+    Http,
+    /// By gRPC's status. With the content type of the request: gRPC, gRPC-Web and each codec have their own, and clients
+    /// take another one for a broken answer.
+    Grpc(HeaderValue),
+}
+
+impl Dialect {
+    /// Of a request.
+    pub fn of(request: &HeaderMap) -> Self {
+        let kind = request.get(CONTENT_TYPE).filter(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        kind.map_or(Self::Http, |kind| Self::Grpc(kind.clone()))
+    }
+
+    /// Whether it is gRPC's.
+    pub fn is_grpc(&self) -> bool {
+        matches!(self, Self::Grpc(_))
+    }
 }
 
 /// No connection to a peer. Nothing was sent, so another endpoint may be tried.
@@ -177,7 +195,7 @@ mod tests {
     #[test]
     fn a_denial_names_the_policy_in_head_and_text() {
         let failure = Failure::denied("spiffe://west.default/ns/a/sa/b", Some("shop/locked"));
-        let response = failure.answer::<()>(false);
+        let response = failure.answer::<()>(&Dialect::Http);
         assert_eq!(response.status(), 403);
         assert_eq!(response.headers()["weft-reason"], "DENIED");
         assert_eq!(response.headers()["weft-policy"], "shop/locked");
@@ -185,11 +203,14 @@ mod tests {
 
     #[test]
     fn a_grpc_caller_hears_a_grpc_status() {
-        let request = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"))]);
-        let response = Failure::new(RouteReason::RequestTimeout, "too slow").answer::<()>(is_grpc(&request));
-        assert_eq!(
-            (response.status().as_u16(), &response.headers()["grpc-status"]),
-            (200, &HeaderValue::from_static("4"))
-        );
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc-web+json"] {
+            let request = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            let response = Failure::new(RouteReason::RequestTimeout, "too slow").answer::<()>(&Dialect::of(&request));
+            let fields = response.headers();
+            assert_eq!(
+                (response.status().as_u16(), &fields["grpc-status"], &fields[CONTENT_TYPE]),
+                (200, &HeaderValue::from_static("4"), &HeaderValue::from_static(kind))
+            );
+        }
     }
 }

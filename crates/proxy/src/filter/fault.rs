@@ -130,12 +130,14 @@ fn grpc_of(status: StatusCode) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Dialect;
 
     #[test]
     fn an_abort_speaks_the_language_of_the_call() {
         let abort = |status, grpc_status| AbortFault { status, grpc_status, share: Share::ALL };
         let heard = |abort, grpc| {
-            let response = aborted(abort, grpc)?.answer::<()>(grpc);
+            let dialect = if grpc { Dialect::Grpc("application/grpc".parse().unwrap()) } else { Dialect::Http };
+            let response = aborted(abort, grpc)?.answer::<()>(&dialect);
             let code = response.headers().get("grpc-status").map(|code| code.to_str().unwrap().to_owned());
             Some((response.status().as_u16(), code))
         };

@@ -136,6 +136,7 @@ fn refusal(rule: &RateLimitRule, what: What, wait: Duration) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Dialect;
     use serde_json::{Value, json};
 
     const GET: Asked<'_> = Asked { port: 80, request: Some(("GET", "/search/x")) };
@@ -163,7 +164,7 @@ mod tests {
         let limits = RateLimits::compile(&rules(json!([{"requests": requests(2)}])), &RateLimits::default());
         assert_eq!(admitted(&limits, None, GET, 0), 2);
         let failure = admit(&limits.about(None, GET), What::Request, None, 0).unwrap_err();
-        let response = failure.answer::<()>(false);
+        let response = failure.answer::<()>(&Dialect::Http);
         assert_eq!(
             (response.status().as_u16(), &response.headers()["weft-reason"]),
             (429, &"RATE_LIMITED".parse().unwrap())
@@ -172,7 +173,7 @@ mod tests {
             (&response.headers()["weft-policy"], &response.headers()["retry-after"]),
             (&"shop/a".parse().unwrap(), &"1".parse().unwrap())
         );
-        let grpc = failure.answer::<()>(true);
+        let grpc = failure.answer::<()>(&Dialect::Grpc("application/grpc".parse().unwrap()));
         assert_eq!((grpc.status().as_u16(), &grpc.headers()["grpc-status"]), (200, &"8".parse().unwrap()));
     }
 

@@ -5,7 +5,7 @@ use super::gate::{Gate, Side};
 use super::meter::Meter;
 use super::parting::Parting;
 use super::turns::{Begun, Turns};
-use crate::error::Failure;
+use crate::error::{Dialect, Failure};
 use crate::limits::{
     APP_IDLE, CONNECTION_WINDOW, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW,
     EDGE_STREAMS_MAX, EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX,
@@ -162,7 +162,7 @@ async fn kept<I, S, F, G>(
         async move {
             let mut answer = match answer {
                 Ok(answer) => answer.await,
-                Err(bad) => Failure::refused(bad).answer(false),
+                Err(bad) => Failure::refused(bad).answer(&Dialect::Http),
             };
             let status = answer.status();
             told.answered(status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success()));

@@ -4,7 +4,7 @@ use super::Caller;
 use super::app::AppError;
 use super::authorize::{Asked, Verdict, decide};
 use crate::compile::Running;
-use crate::error::{Failure, is_grpc};
+use crate::error::{Dialect, Failure};
 use crate::filter::pace::Pace;
 use crate::filter::rate_limit::{self, What};
 use crate::http::body::{Answer, Outgoing};
@@ -30,7 +30,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let started = Instant::now();
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
-    let (method, path, grpc) = (parts.method.clone(), parts.uri.path().to_owned(), is_grpc(&parts.headers));
+    let (method, path, dialect) = (parts.method.clone(), parts.uri.path().to_owned(), Dialect::of(&parts.headers));
     // Proxies take the mark away from what apps send, so only a proxy can have set it.
     let mirrored = caller.id.is_some() && parts.headers.contains_key(headers::MIRROR);
     let inbound = running.inbound.as_ref();
@@ -43,7 +43,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let mut reason = if mirrored { RouteReason::Mirrored } else { RouteReason::Local };
     let mut response = served.unwrap_or_else(|failure| {
         reason = failure.reason;
-        failure.answer(grpc)
+        failure.answer(&dialect)
     });
     worker.state.load.tell(response.headers_mut());
     if worker.state.answer_headers {

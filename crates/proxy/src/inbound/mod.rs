@@ -9,7 +9,7 @@ pub mod ready;
 pub mod tcp;
 
 use self::authorize::Peer;
-use crate::error::{Failure, is_grpc};
+use crate::error::{Dialect, Failure};
 use crate::filter::rate_limit::{self, What};
 use crate::http::headers;
 use crate::limits::{HANDSHAKE, REFUSED_CONNECTION};
@@ -116,7 +116,7 @@ async fn refuse(failure: Failure, stream: TlsStream<TcpStream>) {
     let failure = Arc::new(failure);
     let answering = crate::http::serve::peer(stream, end, move |request| {
         let failure = failure.clone();
-        async move { failure.answer::<()>(is_grpc(request.headers())) }
+        async move { failure.answer::<()>(&Dialect::of(request.headers())) }
     });
     let _ = timeout(REFUSED_CONNECTION, answering).await;
 }

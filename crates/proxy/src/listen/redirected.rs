@@ -2,7 +2,7 @@
 
 use super::detect::{Speaks, detect};
 use super::{origin, vips};
-use crate::error::{Failure, is_grpc};
+use crate::error::{Dialect, Failure};
 use crate::http::gate::Side;
 use crate::inbound::{self, Caller};
 use crate::limits::DETECT;
@@ -68,7 +68,7 @@ pub async fn inbound(worker: Arc<Worker>, stream: TcpStream) {
             let drain = worker.state.drain.clone();
             crate::http::serve::app(stream, Side::Plain, drain, |request| {
                 let failure = Failure::new(api::RouteReason::IdentityRefused, "this workload accepts mutual TLS only");
-                async move { failure.answer::<()>(is_grpc(request.headers())) }
+                async move { failure.answer::<()>(&Dialect::of(request.headers())) }
             })
             .await;
         }

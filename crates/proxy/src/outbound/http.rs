@@ -7,7 +7,7 @@ use super::tunnel;
 use crate::compile::{Port, Running, Service};
 use crate::edge::egress::Leaving;
 use crate::edge::ingress::serve::At;
-use crate::error::{Failure, is_grpc};
+use crate::error::{Dialect, Failure};
 use crate::filter::fault::Injected;
 use crate::http::body::{Answer, UntilEnd};
 use crate::http::gate::Side;
@@ -117,7 +117,7 @@ pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Inc
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let grpc = is_grpc(&parts.headers);
+    let dialect = Dialect::of(&parts.headers);
     let mut notes = Notes::default();
     let served = match worker.admit() {
         Ok(_under_way) => route(worker, &running, arrival, parts, body, started, &mut notes).await,
@@ -125,7 +125,7 @@ pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Inc
     };
     let response = served.unwrap_or_else(|failure| {
         notes.reason = Some(failure.reason);
-        failure.answer(grpc)
+        failure.answer(&dialect)
     });
     worker.cells.add(&Record {
         // The caller's own proxy counts what it sends; once is enough.
@@ -184,7 +184,7 @@ async fn route(
     let injected = match &rule.fault {
         Some(fault) => {
             let limit = rule.timeouts.request_ms.map(|ms| started + Duration::from_millis(ms));
-            fault.request(worker, &parts.headers, is_grpc(&parts.headers), limit).await?
+            fault.request(worker, &parts.headers, Dialect::of(&parts.headers).is_grpc(), limit).await?
         }
         None => Injected::default(),
     };
