@@ -79,6 +79,11 @@ pub const UNSERVED_MAX: u32 = 1_000;
 /// How long it rests. With [`REQUESTS_PER_YOUNG_TURN`] it takes more than nine seconds to its end, and costs next to nothing
 /// meanwhile: whoever was ended at once would come again at once, with as many requests that must be served.
 pub const UNSERVED_REST: Duration = Duration::from_millis(100);
+/// How long an HTTP/2 connection that ended by its caller's fault stays before it is closed; nothing is read from it, and
+/// GOAWAY was sent at once. Four connections that flood come again four times a second instead of thousands of times.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Connections that stay so at a time, some 30 KiB each; others are closed at once.
+pub const LINGERING_MAX: usize = 256;
 /// Connections accepted before those that are there have a turn: a crowd waits in the kernel's queue, not its elders here.
 pub const ACCEPTS_PER_TURN: u32 = 4;
 /// A worker with more to do than it can looks at its sockets after so many steps of tasks (tokio: 61). A step takes some

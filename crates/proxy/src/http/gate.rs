@@ -230,6 +230,8 @@ pub struct Gate<I> {
     waits: bool,
     /// Nothing is read until then.
     rest: Option<Pin<Box<Sleep>>>,
+    /// Nothing more will come.
+    ended: bool,
     /// What we send to a peer that will end the connection if we take too much back. It sees plain writes only: a link
     /// gathers its bytes before they come here, and so never writes slices.
     own: Option<Box<Meter>>,
@@ -274,6 +276,7 @@ impl<I> Gate<I> {
                 paced_bytes: 0,
                 waits: false,
                 rest: None,
+                ended: false,
                 own: None,
             },
             told,
@@ -388,6 +391,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Gate<I> {
         let before = out.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
         let bytes = &out.filled()[before..];
+        self.ended |= bytes.is_empty();
         let (pass, stop) = self.judge.pass(bytes);
         if pass == bytes.len() && stop.is_none() {
             return Poll::Ready(Ok(true));
@@ -408,6 +412,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Gate<I> {
         }
         self.held.reserve(PIECE_BYTES);
         if ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.held))? == 0 {
+            self.ended = true;
             return Poll::Ready(Ok(false));
         }
         self.judge_held();
@@ -445,6 +450,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<I> {
                 State::Flooded(flood) => {
                     let flood = *flood;
                     say_goodbye(&mut this.io, cx);
+                    this.judge.told.hold();
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, flood)));
                 }
                 State::Asked | State::Http2(_) if !this.held.is_empty() => {
@@ -510,11 +516,23 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gate<I> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.is_fault() {
+            // Whoever serves the connection closes it, in its own time.
+            this.judge.told.hold();
+            return Pin::new(&mut this.io).poll_flush(cx);
+        }
+        Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
 
 impl<I> Gate<I> {
+    /// Whether it is the caller's fault when an HTTP/2 connection ends now: neither side leaves.
+    fn is_fault(&self) -> bool {
+        let Judge { state, told, .. } = &self.judge;
+        matches!(state, State::Http2(meter) if meter.is_of_caller()) && !self.ended && !told.is_leaving()
+    }
+
     fn wrote(&mut self, bytes: usize) {
         if let State::Http2(meter) = &mut self.judge.state {
             meter.wrote(bytes);

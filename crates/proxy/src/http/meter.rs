@@ -26,7 +26,7 @@ const RESERVED: u32 = 1 << 31;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// GOAWAY: no stream was certainly served, ENHANCE_YOUR_CALM (RFC 9113 sections 6.8 and 7).
-const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
+const GOODBYE: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
 
 /// Too much of what.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
@@ -221,6 +221,11 @@ impl Meter {
         self.open_block.then_some(self.blocks)
     }
 
+    /// Whether the other side is a caller.
+    pub fn is_of_caller(&self) -> bool {
+        self.serves
+    }
+
     /// We sent something: whoever receives it may acknowledge it. Our own acknowledgements explain nothing.
     pub fn wrote(&mut self, bytes: usize) {
         let work = bytes.saturating_sub(self.acks_owed);
@@ -324,7 +329,7 @@ impl Meter {
 
 /// Tells the other side why, as far as there is room for it: the connection ends in any case.
 pub fn say_goodbye<I: AsyncWrite + Unpin>(io: &mut I, cx: &mut Context<'_>) {
-    if let Poll::Ready(Ok(_)) = Pin::new(&mut *io).poll_write(cx, &GOAWAY) {
+    if let Poll::Ready(Ok(_)) = Pin::new(&mut *io).poll_write(cx, &GOODBYE) {
         let _ = Pin::new(io).poll_flush(cx);
     }
 }

@@ -1,16 +1,16 @@
 //! Serves HTTP on one connection: HTTP/1.1 or HTTP/2 from the app, always HTTP/2 from a peer's proxy.
 
 use super::body::{Answer, UntilEnd};
-use super::gate::{Gate, Side};
+use super::gate::{Gate, Side, Told};
 use super::meter::Meter;
 use super::parting::Parting;
 use super::turns::{Begun, Turns};
 use crate::error::{Dialect, Failure};
 use crate::limits::{
     APP_IDLE, CONNECTION_WINDOW, EDGE_HEADER_BYTES_MAX, EDGE_NEXT_HEAD, EDGE_SEND_BUFFER, EDGE_STREAM_WINDOW,
-    EDGE_STREAMS_MAX, EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LOCAL_ERROR_RESETS_MAX,
-    PEER_LOCAL_ERROR_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, STREAM_SEND_BUFFER, STREAM_WINDOW,
-    STREAMS_MAX,
+    EDGE_STREAMS_MAX, EDGE_WINDOW, HEADER_BYTES_MAX, HEADERS_MAX, LAST_REQUEST, LINGER, LINGERING_MAX,
+    LOCAL_ERROR_RESETS_MAX, PEER_LOCAL_ERROR_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX,
+    STREAM_SEND_BUFFER, STREAM_WINDOW, STREAMS_MAX,
 };
 use crate::listen::opening::Opening;
 use crate::pool::gather::gather;
@@ -24,8 +24,9 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Serves an app, or anybody on the plaintext `side`. When `drain` is cancelled, requests in flight are finished and the connection ends.
@@ -88,17 +89,19 @@ where
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
-    let mut driven = handle.drive(Turns::new(told, begun, connection));
+    let mut driven = handle.drive(Turns::new(told.clone(), begun, connection));
     let served = tokio::select! {
         served = &mut driven => served,
         () = drain.cancelled() => {
+            told.leave();
             driven.task().connection.as_mut().graceful_shutdown();
-            driven.await
+            (&mut driven).await
         }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection of a peer ended");
     }
+    linger(&told, &drain).await;
 }
 
 /// Serves a caller outside the mesh, with the narrower limits of an edge. `http2`: what TLS agreed on; `None`: found out
@@ -171,7 +174,7 @@ async fn kept<I, S, F, G>(
         }
     });
     let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-    let mut turns = Turns::new(told, begun, connection);
+    let mut turns = Turns::new(told.clone(), begun, connection);
     let served = tokio::select! {
         served = &mut turns => served,
         () = drain.cancelled() => {
@@ -179,13 +182,96 @@ async fn kept<I, S, F, G>(
             match waited {
                 Some(served) => served,
                 None => {
+                    told.leave();
                     turns.connection.as_mut().graceful_shutdown();
-                    turns.await
+                    (&mut turns).await
                 }
             }
         }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended");
+    }
+    linger(&told, &drain).await;
+}
+
+/// Connections that linger.
+static LINGERING: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them.
+struct Lingering;
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        LINGERING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that ended by its caller's fault has been told, and is closed a little later: a caller that floods comes
+/// again as soon as it may, and a connection that nobody reads costs less than a new one.
+async fn linger(told: &Told, drain: &CancellationToken) {
+    if !told.is_held() {
+        return;
+    }
+    let others = LINGERING.fetch_add(1, Ordering::Relaxed);
+    let _one = Lingering;
+    if others < LINGERING_MAX {
+        tokio::select! {
+            () = sleep(LINGER) => {}
+            () = drain.cancelled() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::meter::PREFACE;
+    use api::RouteReason;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    /// What a caller of HTTP/2 hears that sends these frames and then only listens: its last frame's kind, and how long
+    /// until the connection is closed. `leaves`: it closes its own side.
+    async fn heard(frames: Vec<u8>, leaves: bool, drain: CancellationToken) -> (u8, Duration) {
+        let (near, mut far) = duplex(1 << 20);
+        let serving = tokio::spawn(app(near, Side::Mesh, drain, |_| async {
+            Failure::new(RouteReason::NoRoute, "").answer::<()>(&Dialect::Http)
+        }));
+        let begun = Instant::now();
+        far.write_all(PREFACE).await.unwrap();
+        far.write_all(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0], &frames[..]].concat()).await.unwrap();
+        if leaves {
+            far.shutdown().await.unwrap();
+        }
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        serving.await.unwrap();
+        let (mut rest, mut last) = (&all[..], 0);
+        while let [a, b, c, kind, ..] = *rest {
+            last = kind;
+            rest = &rest[9 + u32::from_be_bytes([0, a, b, c]) as usize..];
+        }
+        (last, begun.elapsed())
+    }
+
+    #[tokio::test]
+    async fn whoever_is_at_fault_is_told_at_once_and_the_connection_closed_later() {
+        const GOAWAY: u8 = 7;
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        // A window of the whole connection that does not grow (RFC 9113 section 6.9): found by h2, not by the gate.
+        let malformed = vec![0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let stays = |frames| heard(frames, false, CancellationToken::new());
+        let (flooded, broken) = tokio::join!(stays(ping.repeat(2_000)), stays(malformed));
+        for (last, took) in [flooded, broken] {
+            assert_eq!(last, GOAWAY);
+            assert!(took >= LINGER, "{took:?}");
+        }
+        let (_, took) = heard(ping.to_vec(), true, CancellationToken::new()).await;
+        assert!(took < LINGER, "who leaves is not kept: {took:?}");
+        let drain = CancellationToken::new();
+        drain.cancel();
+        assert!(heard(ping.repeat(2_000), false, drain).await.1 < LINGER, "a proxy that leaves waits for nobody");
     }
 }

@@ -15,6 +15,8 @@ pub struct Told {
     over: AtomicBool,
     steps: AtomicU32,
     spent: AtomicBool,
+    leaving: AtomicBool,
+    held: AtomicBool,
 }
 
 impl Told {
@@ -66,6 +68,26 @@ impl Told {
     /// Whether that is so.
     pub fn is_turn_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// The proxy leaves: the connection ends for no fault of the caller.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// We end the connection because of what the caller did. It has been told, and is not closed yet.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Too much was taken back.
