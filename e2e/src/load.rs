@@ -90,6 +90,11 @@ impl Load {
         Self { shared, begin, task: ended.abort_handle(), done, ended }
     }
 
+    /// When it began.
+    pub fn begin(&self) -> Instant {
+        self.begin
+    }
+
     /// Time since it began.
     pub fn now(&self) -> Duration {
         self.begin.elapsed()

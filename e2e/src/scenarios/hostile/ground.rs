@@ -20,8 +20,8 @@ use identity::Expect;
 use rustls_pki_types::ServerName;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -102,6 +102,19 @@ pub struct Ground {
     rest: Option<Duration>,
     /// The load before the first attack.
     quiet: Summary,
+    /// Stretches of time, from and to: quiet ones, and attacks.
+    stretches: Mutex<[Vec<(Instant, Instant)>; 2]>,
+}
+
+/// What everybody else saw.
+#[derive(Debug)]
+pub struct Others {
+    /// From beginning to end.
+    pub all: Summary,
+    /// In all quiet stretches together. One by one they differ more than most attacks matter.
+    pub quiet: Summary,
+    /// In all attacks together.
+    pub attacked: Summary,
 }
 
 /// What a stretch of time did to everybody else.
@@ -151,7 +164,7 @@ impl Ground {
         let now = Instant::now();
         let quiet = load.between(now - QUIET * 3 / 4, now);
         let doors = [Door::Outbound(outbound), Door::Inbound(inbound, tls, name)];
-        Ok(Self { base, doors, smuggled, load, rest, quiet })
+        Ok(Self { base, doors, smuggled, load, rest, quiet, stretches: Mutex::default() })
     }
 
     /// Watches a proxy and the load while `act` goes on, and for as long before.
@@ -163,6 +176,7 @@ impl Ground {
                 tokio::time::sleep(rest / 4).await;
                 let begun = Instant::now();
                 tokio::time::sleep(rest).await;
+                self.note(0, begun);
                 self.load.between(begun, Instant::now())
             }
         };
@@ -177,9 +191,15 @@ impl Ground {
                 _ = tick.tick() => most = most.max(self.kib(process)?),
             }
         };
+        self.note(1, begun);
         let after = self.kib(process)?;
         let others = self.others(begun, Instant::now());
         Ok((done, Seen { kib: [before, most.max(after), after], others, quiet }))
+    }
+
+    fn note(&self, attacked: usize, begun: Instant) {
+        let mut all = self.stretches.lock().unwrap_or_else(PoisonError::into_inner);
+        all[attacked].push((begun, Instant::now()));
     }
 
     /// The load between two moments.
@@ -195,9 +215,15 @@ impl Ground {
     }
 
     /// Ends the load.
-    pub async fn leave(self) -> Summary {
-        let Self { base: _base, load, .. } = self;
-        Summary::of(&load.stop().await)
+    pub async fn leave(self) -> Others {
+        let Self { base: _base, load, stretches, .. } = self;
+        let begin = load.begin();
+        let shots = load.stop().await;
+        let [quiet, attacked] = stretches.into_inner().unwrap_or_else(PoisonError::into_inner).map(|stretches| {
+            let within = |due| stretches.iter().any(|(from, to)| (*from..=*to).contains(&(begin + due)));
+            Summary::of(shots.iter().filter(|shot| within(shot.due)))
+        });
+        Others { all: Summary::of(&shots), quiet, attacked }
     }
 }
 

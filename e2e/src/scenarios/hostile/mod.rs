@@ -3,7 +3,7 @@
 //!
 //! With `--long` each flood goes on for ten seconds, after ten quiet ones, and slow bodies are waited for as well. What
 //! others notice is shown and not judged: attacker, load, apps and proxies share one machine, which does not keep still for
-//! ten seconds either. It means something of release builds, beside the row without an attack.
+//! ten seconds either. It means something of release builds, over all attacks together, and beside the row without one.
 
 mod floods;
 mod frames;
@@ -14,7 +14,7 @@ use super::report::Report;
 use crate::row::Row;
 use anyhow::Result;
 use floods::{End, FLOODS, Flood, Wanted};
-use ground::{Door, Ground, Seen, aside};
+use ground::{Door, Ground, Others, Seen, aside};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -70,11 +70,15 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     report.fact(SLOW, async |row| slow(&ground, thorough, row).await).await;
     report.fact(SILENT, async |row| silent(&ground, row).await).await;
     report.fact(CROWD, async |row| crowd(&ground, long, row).await).await;
-    let all = ground.leave().await;
+    let Others { all, quiet, attacked } = ground.leave().await;
     report
         .fact(OTHERS, async |row| {
             row.expect(all.failed == 0, format!("{all}"));
             row.saw(format!("{all}; p99 {:.1} ms", all.p99));
+            for (when, name, others) in [("quiet", "quiet", &quiet), ("attacked", "under attack", &attacked)] {
+                row.figure(&format!("{when}P99Ms"), others.p99);
+                row.saw(format!("{name}: {} requests, p50 {:.2} ms, p99 {:.2}", others.total, others.p50, others.p99));
+            }
             Ok(())
         })
         .await;
