@@ -119,6 +119,8 @@ pub struct Meter {
     open_block: bool,
     /// Header blocks so far.
     blocks: u32,
+    /// The other side said that it leaves.
+    left: bool,
     /// Bytes moved that have not paid yet, less than one frame's worth.
     moved: usize,
     /// Bytes of acknowledgements we have to send.
@@ -166,6 +168,7 @@ impl Meter {
             continuations: 0,
             open_block: false,
             blocks: 0,
+            left: false,
             moved: 0,
             acks_owed: 0,
         }
@@ -221,9 +224,9 @@ impl Meter {
         self.open_block.then_some(self.blocks)
     }
 
-    /// Whether the other side is a caller.
+    /// Whether the other side is a caller, and did not say that it leaves.
     pub fn is_of_caller(&self) -> bool {
-        self.serves
+        self.serves && !self.left
     }
 
     /// We sent something: whoever receives it may acknowledge it. Our own acknowledgements explain nothing.
@@ -247,7 +250,9 @@ impl Meter {
         const SETTINGS: u8 = 4;
         const PING: u8 = 6;
         const WINDOW_UPDATE: u8 = 8;
+        const GOAWAY: u8 = 7;
         const CONTINUATION: u8 = 9;
+        self.left |= kind == GOAWAY;
         if matches!(kind, HEADERS | CONTINUATION) {
             self.open_block = flags & END_HEADERS == 0;
             self.blocks = self.blocks.wrapping_add(u32::from(kind == HEADERS));

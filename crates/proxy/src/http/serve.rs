@@ -268,8 +268,11 @@ mod tests {
             assert_eq!(last, GOAWAY);
             assert!(took >= LINGER, "{took:?}");
         }
-        let (_, took) = heard(ping.to_vec(), true, CancellationToken::new()).await;
-        assert!(took < LINGER, "who leaves is not kept: {took:?}");
+        let goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (frames, closes) in [(ping.to_vec(), true), (goaway.to_vec(), false)] {
+            let (_, took) = heard(frames, closes, CancellationToken::new()).await;
+            assert!(took < LINGER, "who leaves is not kept: {took:?}, {closes}");
+        }
         let drain = CancellationToken::new();
         drain.cancel();
         assert!(heard(ping.repeat(2_000), false, drain).await.1 < LINGER, "a proxy that leaves waits for nobody");

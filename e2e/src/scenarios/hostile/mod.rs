@@ -75,7 +75,8 @@ pub async fn tell(report: &mut Report) -> Result<()> {
         .fact(OTHERS, async |row| {
             row.expect(all.failed == 0, format!("{all}"));
             row.saw(format!("{all}; p99 {:.1} ms", all.p99));
-            for (when, name, others) in [("quiet", "quiet", &quiet), ("attacked", "under attack", &attacked)] {
+            let stretches = [("quiet", "quiet", &quiet), ("attacked", "under attack", &attacked)];
+            for (when, name, others) in stretches.into_iter().filter(|_| quiet.total > 0) {
                 row.figure(&format!("{when}P99Ms"), others.p99);
                 row.saw(format!("{name}: {} requests, p50 {:.2} ms, p99 {:.2}", others.total, others.p50, others.p99));
             }
