@@ -24,8 +24,8 @@ pub(super) fn tiers(rules: &[Failover], strict: Option<&[ZoneName]>, around: &Ar
     zones.into_iter().map(|zone| FailoverTier { zones: vec![zone] }).collect()
 }
 
-/// Same region first, then the nearer one by [`api::report::distance`], then the name. A zone without a measured round trip comes after
-/// those that have one.
+/// Same region first, then the nearer one by [`api::report::distance`], then the name. A zone without a measured round
+/// trip comes after those that have one.
 fn by_nearness(around: &Around) -> Vec<ZoneName> {
     let own = around.zones.iter().find(|zone| zone.zone == around.zone).and_then(|zone| zone.region.as_ref());
     let mut others: Vec<&ZoneAround> = around.zones.iter().filter(|zone| zone.zone != around.zone).collect();

@@ -530,7 +530,7 @@ impl<I> Gate<I> {
     /// Whether it is the caller's fault when an HTTP/2 connection ends now: neither side leaves.
     fn is_fault(&self) -> bool {
         let Judge { state, told, .. } = &self.judge;
-        matches!(state, State::Http2(meter) if meter.is_of_caller()) && !self.ended && !told.is_leaving()
+        matches!(state, State::Http2(meter) if meter.has_caller()) && !self.ended && !told.is_leaving()
     }
 
     fn wrote(&mut self, bytes: usize) {

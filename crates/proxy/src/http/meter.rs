@@ -225,7 +225,7 @@ impl Meter {
     }
 
     /// Whether the other side is a caller, and did not say that it leaves.
-    pub fn is_of_caller(&self) -> bool {
+    pub fn has_caller(&self) -> bool {
         self.serves && !self.left
     }
 

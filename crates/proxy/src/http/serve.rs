@@ -24,8 +24,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -195,17 +195,8 @@ async fn kept<I, S, F, G>(
     linger(&told, &drain).await;
 }
 
-/// Connections that linger.
-static LINGERING: AtomicUsize = AtomicUsize::new(0);
-
-/// One of them.
-struct Lingering;
-
-impl Drop for Lingering {
-    fn drop(&mut self) {
-        LINGERING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+/// Places for connections that linger.
+static LINGERING: Semaphore = Semaphore::const_new(LINGERING_MAX);
 
 /// A connection that ended by its caller's fault has been told, and is closed a little later: a caller that floods comes
 /// again as soon as it may, and a connection that nobody reads costs less than a new one.
@@ -213,13 +204,10 @@ async fn linger(told: &Told, drain: &CancellationToken) {
     if !told.is_held() {
         return;
     }
-    let others = LINGERING.fetch_add(1, Ordering::Relaxed);
-    let _one = Lingering;
-    if others < LINGERING_MAX {
-        tokio::select! {
-            () = sleep(LINGER) => {}
-            () = drain.cancelled() => {}
-        }
+    let Ok(_place) = LINGERING.try_acquire() else { return };
+    tokio::select! {
+        () = sleep(LINGER) => {}
+        () = drain.cancelled() => {}
     }
 }
 
