@@ -200,12 +200,7 @@ async fn a_connection_of_bytes_too_many_is_closed_and_recorded() {
     let mut second = TcpStream::connect(address).await.unwrap();
     let read = tokio::time::timeout(SOON, second.read(&mut [0])).await.unwrap();
     assert!(matches!(read, Ok(0) | Err(_)), "closed at once: {read:?}");
-    let recorded = async {
-        while !web.state.counters.flows().iter().any(|flow| flow.reason == api::RouteReason::CircuitOpen) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(SOON, recorded).await.expect("a refused connection is recorded");
+    recorded(&web.state, |flows| flows.iter().any(|flow| flow.reason == api::RouteReason::CircuitOpen)).await;
     drop(first);
     let breaker = web.state.breakers.of(&service("cart"));
     let freed = async {

@@ -9,6 +9,7 @@ use api::config::{
     Timeouts, ZoneInfo, item,
 };
 use api::kinds::{DefaultAuthorization, ListenerProtocol, MutualTls, Protocol, ZoneState};
+use api::report::Flow;
 use api::{Account, MeshName, SpiffeId, TrustDomain, ZoneName};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -30,13 +31,24 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 pub const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Longest wait for something that should be quick.
 pub const SOON: Duration = Duration::from_secs(10);
+
+/// Waits until the flows that a proxy recorded are as they should be, and fails with those it has.
+///
+/// A connection of bytes is recorded when it ended, which its caller may see first.
+pub async fn recorded(state: &State, holds: impl Fn(&[Flow]) -> bool) {
+    let began = Instant::now();
+    while !holds(&state.counters.flows()) {
+        assert!(began.elapsed() < SOON, "recorded: {:?}", state.counters.flows());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
 
 pub fn service(name: &str) -> ServiceRef {
     ServiceRef { mesh: MeshName::default(), namespace: "shop".parse().unwrap(), name: name.parse().unwrap() }
