@@ -1,6 +1,7 @@
 //! kill -9 of every kind of process, in a seeded random order, while an app calls and an operator writes. At the end
 //! every acknowledged write must be there, every document whole, every zone at the head.
 
+use super::halved::{HALVED, halved};
 use super::report::Report;
 use super::scene::{Scene, until};
 use crate::load::{Aim, Load, Summary};
@@ -23,6 +24,10 @@ const KILLS: &str = "crash: every kind of process is killed (-9) and started aga
 const KEPT: &str = "crash: every acknowledged write is there, and every document is whole";
 const CONVERGED: &str = "crash: every zone holds the head, every policy is programmed everywhere";
 const FINE: &str = "crash: afterwards no request fails";
+
+/// Who calls whom.
+pub(super) const CALLER: &str = "west/web-1";
+pub(super) const CALLED: &str = "cart.shop.mesh";
 
 /// The random order is the same in every run unless `WEFT_SEED` says otherwise.
 const SEED: u64 = 0x5eed_0003;
@@ -70,7 +75,7 @@ apps:
 
 /// Looks at them.
 pub async fn tell(report: &mut Report) -> Result<()> {
-    if ![UP, KILLS, KEPT, CONVERGED, FINE].iter().any(|fact| report.wants(fact)) {
+    if ![UP, HALVED, KILLS, KEPT, CONVERGED, FINE].iter().any(|fact| report.wants(fact)) {
         return Ok(());
     }
     let scene = Scene::new("crash")?;
@@ -93,6 +98,7 @@ pub async fn tell(report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let told = Told::default();
+    report.fact(HALVED, async |row| halved(&mesh, row).await).await;
     report.fact(KILLS, async |row| kills(&mesh, &told, row).await).await;
     report.fact(CONVERGED, async |row| converged(&mesh, row).await).await;
     report.fact(KEPT, async |row| kept(&mesh, &told, row).await).await;
@@ -229,7 +235,7 @@ async fn kills(mesh: &Mesh, told: &Told, row: &mut Row) -> Result<()> {
     let seed = std::env::var("WEFT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
     let mut chance = Chance(seed);
     let writer = write(mesh.control("global").await?, told.clone());
-    let load = Load::start(mesh.caller("west/web-1")?, Aim::new("cart.shop.mesh", RATE));
+    let load = Load::start(mesh.caller(CALLER)?, Aim::new(CALLED, RATE));
     // Everybody once, and then whoever chance points at.
     let mut order: Vec<&str> = VICTIMS.to_vec();
     for i in (1..order.len()).rev() {
@@ -342,8 +348,8 @@ async fn kept(mesh: &Mesh, told: &Told, row: &mut Row) -> Result<()> {
 }
 
 async fn fine(mesh: &Mesh, row: &mut Row) -> Result<()> {
-    for host in ["cart.shop.mesh", "cart.shop.east.mesh"] {
-        let load = Load::start(mesh.caller("west/web-1")?, Aim::new(host, RATE * 2).count(CALLS_AFTER));
+    for host in [CALLED, "cart.shop.east.mesh"] {
+        let load = Load::start(mesh.caller(CALLER)?, Aim::new(host, RATE * 2).count(CALLS_AFTER));
         let shots = load.finish(CONVERGED_WAIT).await?;
         let summary = Summary::of(&shots);
         row.expect(summary.failed == 0, format!("{host}: {summary}"));

@@ -7,6 +7,7 @@ mod base;
 mod crash;
 mod etcd;
 mod forged;
+mod halved;
 mod hostile;
 mod impostor;
 mod input;
