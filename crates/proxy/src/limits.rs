@@ -79,8 +79,9 @@ pub const UNSERVED_MAX: u32 = 1_000;
 /// How long it rests. With [`REQUESTS_PER_YOUNG_TURN`] it takes more than nine seconds to its end, and costs next to nothing
 /// meanwhile: whoever was ended at once would come again at once, with as many requests that must be served.
 pub const UNSERVED_REST: Duration = Duration::from_millis(100);
-/// How long an HTTP/2 connection that ended by its caller's fault stays before it is closed; nothing is read from it, and
-/// GOAWAY was sent at once. Four connections that flood come again four times a second instead of thousands of times.
+/// How long a connection that ended by its caller's fault stays before it is closed; nothing is read from it, and the answer
+/// or GOAWAY was sent at once. Four connections that flood come again four times a second instead of thousands of times, and
+/// an answer is read before the bytes behind the request make the kernel reset the connection (RFC 9112 section 9.6).
 pub const LINGER: Duration = Duration::from_secs(1);
 /// Connections that stay so at a time, some 30 KiB each; others are closed at once.
 pub const LINGERING_MAX: usize = 256;

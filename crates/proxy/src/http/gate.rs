@@ -92,7 +92,7 @@ enum State {
     Through,
     Http2(Meter),
     /// [`REFUSED`] was the last.
-    Refused,
+    Refused(Bad),
     /// A body cannot be followed any more.
     Broken(Bad),
     Flooded(Flood),
@@ -180,7 +180,7 @@ impl Judge {
                         Some(false) => State::Head(HeadReader::default()),
                     };
                 }
-                State::Refused | State::Broken(_) | State::Flooded(_) => break,
+                State::Refused(_) | State::Broken(_) | State::Flooded(_) => break,
             }
         }
         (at, None)
@@ -189,7 +189,7 @@ impl Judge {
     fn refuse(&mut self, bad: Bad) {
         // A connection is refused once: nothing is read from it afterwards.
         self.told.refuse(self.heads + 1, bad);
-        self.state = State::Refused;
+        self.state = State::Refused(bad);
     }
 }
 
@@ -445,8 +445,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<I> {
             ready!(this.poll_turn(cx));
             match &this.judge.state {
                 // The answer to it ends the connection; an end told here would end it before.
-                State::Refused => return Poll::Pending,
-                State::Broken(bad) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *bad))),
+                State::Refused(_) => return Poll::Pending,
+                State::Broken(bad) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, *bad);
+                    if this.is_fault() {
+                        this.judge.told.hold();
+                    }
+                    return Poll::Ready(Err(error));
+                }
                 State::Flooded(flood) => {
                     let flood = *flood;
                     say_goodbye(&mut this.io, cx);
@@ -527,10 +533,16 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Gate<I> {
 }
 
 impl<I> Gate<I> {
-    /// Whether it is the caller's fault when an HTTP/2 connection ends now: neither side leaves.
+    /// Whether it is the caller's fault when the connection ends now, and neither side leaves. Who was slow is not kept: it
+    /// comes again as slowly.
     fn is_fault(&self) -> bool {
         let Judge { state, told, .. } = &self.judge;
-        matches!(state, State::Http2(meter) if meter.has_caller()) && !self.ended && !told.is_leaving()
+        let fault = match state {
+            State::Http2(meter) => meter.has_caller(),
+            State::Refused(bad) | State::Broken(bad) => !bad.is_slow(),
+            _ => told.is_blamed(),
+        };
+        fault && !self.ended && !told.is_leaving()
     }
 
     fn wrote(&mut self, bytes: usize) {

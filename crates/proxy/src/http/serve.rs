@@ -2,6 +2,7 @@
 
 use super::body::{Answer, UntilEnd};
 use super::gate::{Gate, Side, Told};
+use super::headers;
 use super::meter::Meter;
 use super::parting::Parting;
 use super::turns::{Begun, Turns};
@@ -14,6 +15,7 @@ use crate::limits::{
 };
 use crate::listen::opening::Opening;
 use crate::pool::gather::gather;
+use api::RouteReason;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -168,7 +170,13 @@ async fn kept<I, S, F, G>(
                 Err(bad) => Failure::refused(bad).answer(&Dialect::Http),
             };
             let status = answer.status();
-            told.answered(status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success()));
+            let switched = status == StatusCode::SWITCHING_PROTOCOLS || (tunnel && status.is_success());
+            let blamed = status == StatusCode::BAD_REQUEST
+                && answer
+                    .headers()
+                    .get(headers::REASON)
+                    .is_some_and(|reason| reason == RouteReason::BadRequest.as_str());
+            told.answered(switched, blamed);
             parting.ends(kind, &mut answer);
             Ok::<_, Infallible>(answer)
         }
@@ -215,33 +223,58 @@ async fn linger(told: &Told, drain: &CancellationToken) {
 mod tests {
     use super::*;
     use crate::http::meter::PREFACE;
-    use api::RouteReason;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::Instant;
 
-    /// What a caller of HTTP/2 hears that sends these frames and then only listens: its last frame's kind, and how long
-    /// until the connection is closed. `leaves`: it closes its own side.
-    async fn heard(frames: Vec<u8>, leaves: bool, drain: CancellationToken) -> (u8, Duration) {
+    /// All that a caller hears that says this and then only listens, and how long until the connection is closed.
+    /// `leaves`: it closes its own side.
+    async fn answer(bytes: Vec<u8>, leaves: bool, drain: CancellationToken) -> (Vec<u8>, Duration) {
         let (near, mut far) = duplex(1 << 20);
-        let serving = tokio::spawn(app(near, Side::Mesh, drain, |_| async {
-            Failure::new(RouteReason::NoRoute, "").answer::<()>(&Dialect::Http)
+        let serving = tokio::spawn(app(near, Side::Mesh, drain, |request| async move {
+            let bad = request.uri().path() == "/bad";
+            let reason = if bad { RouteReason::BadRequest } else { RouteReason::NoRoute };
+            Failure::new(reason, "").answer::<()>(&Dialect::Http)
         }));
         let begun = Instant::now();
-        far.write_all(PREFACE).await.unwrap();
-        far.write_all(&[&[0, 0, 0, 4, 0, 0, 0, 0, 0], &frames[..]].concat()).await.unwrap();
+        far.write_all(&bytes).await.unwrap();
         if leaves {
             far.shutdown().await.unwrap();
         }
         let mut all = Vec::new();
         far.read_to_end(&mut all).await.unwrap();
         serving.await.unwrap();
+        (all, begun.elapsed())
+    }
+
+    /// The kind of the last frame that a caller of HTTP/2 hears, and how long until the connection is closed.
+    async fn heard(frames: Vec<u8>, leaves: bool, drain: CancellationToken) -> (u8, Duration) {
+        let hello = [&PREFACE[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0], &frames[..]].concat();
+        let (all, took) = answer(hello, leaves, drain).await;
         let (mut rest, mut last) = (&all[..], 0);
         while let [a, b, c, kind, ..] = *rest {
             last = kind;
             rest = &rest[9 + u32::from_be_bytes([0, a, b, c]) as usize..];
         }
-        (last, begun.elapsed())
+        (last, took)
+    }
+
+    #[tokio::test]
+    async fn whoever_is_refused_has_its_answer_and_the_connection_closed_later() {
+        let good = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let chunk = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nx\r\n";
+        for (request, first, kept) in [
+            ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", true),
+            (&good.replace("host", &"x".repeat(HEADER_BYTES_MAX)), "HTTP/1.1 431 ", true),
+            (chunk, "HTTP/1.1 404 ", true),
+            (&good.replacen("/", "/bad", 1), "HTTP/1.1 400 ", true),
+            (good, "HTTP/1.1 404 ", false),
+        ] {
+            let (all, took) = answer(request.into(), false, CancellationToken::new()).await;
+            let text = String::from_utf8(all).unwrap();
+            assert!(text.starts_with(first), "{first}: {text}");
+            assert_eq!(took >= LINGER, kept, "{first}: {took:?}");
+        }
     }
 
     #[tokio::test]

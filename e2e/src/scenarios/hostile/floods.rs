@@ -6,8 +6,14 @@ use super::frames::{
 };
 use super::ground::{Door, HOST};
 use anyhow::Result;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// What an attack must come to.
@@ -258,6 +264,39 @@ pub struct End {
 /// A flood that is refused bit by bit sends no faster than this, so that what is looked at is the proxy and not the
 /// machine.
 const PACE: Duration = Duration::from_millis(5);
+
+/// Requests that an honest caller has open at a time, and how often it asks them.
+const HONEST_OPEN: u32 = 200;
+const HONEST_TIMES: u32 = 5;
+/// All that it asks.
+pub const HONEST: u32 = HONEST_OPEN * HONEST_TIMES;
+
+/// One connection of somebody honest with much to ask, which reads every answer; how many were good.
+pub async fn honest(door: Door) -> Result<u32> {
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(door.open().await?));
+    let (sender, connection) = handshake.await?;
+    let driver = tokio::spawn(connection);
+    let mut all = JoinSet::new();
+    for _ in 0..HONEST_OPEN {
+        let mut sender = sender.clone();
+        all.spawn(async move {
+            let mut good = 0;
+            for _ in 0..HONEST_TIMES {
+                let request = Request::get(format!("http://{HOST}/")).body(Empty::<Bytes>::new())?;
+                let answer = sender.send_request(request).await?;
+                good += u32::from(answer.status().is_success());
+                answer.into_body().collect().await?;
+            }
+            anyhow::Ok(good)
+        });
+    }
+    let mut good = 0;
+    while let Some(one) = all.join_next().await {
+        good += one??;
+    }
+    driver.abort();
+    Ok(good)
+}
 
 /// One connection, for at most `limit`.
 pub async fn flood(door: &Door, flood: &Flood, limit: Duration) -> Result<End> {

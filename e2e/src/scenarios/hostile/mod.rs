@@ -15,11 +15,13 @@ use crate::row::Row;
 use anyhow::Result;
 use floods::{End, FLOODS, Flood, Wanted};
 use ground::{Door, Ground, Others, Seen, aside};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const NOBODY: &str = "hostile: no attack, to see how two quiet stretches differ";
+const HONEST: &str = "hostile: no attack, but as many requests at once as floods that must be served";
 const SLOW: &str = "hostile: slow heads and slow bodies";
 const BOMBS: &str = "hostile: requests that are too large";
 const DESYNC: &str = "hostile: requests with two readings";
@@ -53,7 +55,7 @@ const CROWD_STAYS: Duration = Duration::from_secs(1);
 
 /// Looks at them.
 pub async fn tell(report: &mut Report) -> Result<()> {
-    let facts = [NOBODY, SLOW, BOMBS, DESYNC, CROWD, SILENT, OTHERS];
+    let facts = [NOBODY, HONEST, SLOW, BOMBS, DESYNC, CROWD, SILENT, OTHERS];
     let floods: Vec<String> = FLOODS.iter().map(|flood| format!("hostile: {}", flood.name)).collect();
     if !facts.iter().any(|fact| report.wants(fact)) && !floods.iter().any(|fact| report.wants(fact)) {
         return Ok(());
@@ -62,6 +64,7 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     let (long, rate) = if thorough { (LONG_FLOOD, LONG_RATE) } else { (FLOOD, RATE) };
     let ground = Ground::new(thorough.then_some(long), rate).await?;
     report.fact(NOBODY, async |row| nobody(&ground, long, row).await).await;
+    report.fact(HONEST, async |row| honest(&ground, long, row).await).await;
     for (fact, flood) in floods.iter().zip(FLOODS) {
         report.fact(fact, async |row| flooded(&ground, flood, long, row).await).await;
     }
@@ -112,6 +115,30 @@ fn cost(door: &Door, seen: &Seen, row: &mut Row) {
 async fn nobody(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
     for door in &ground.doors {
         let ((), seen) = ground.watch(door.process(), async { tokio::time::sleep(long).await }).await?;
+        cost(door, &seen, row);
+    }
+    Ok(())
+}
+
+/// What serving costs everybody else, whoever asks.
+async fn honest(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
+    for door in &ground.doors {
+        let own = door.clone();
+        let act = aside(move || async move {
+            let since = Instant::now();
+            let mut all: JoinSet<_> = (0..AT_ONCE).map(|_| floods::honest(own.clone())).collect();
+            let mut good = 0;
+            while let Some(one) = all.join_next().await {
+                good += one??;
+            }
+            let took = since.elapsed();
+            tokio::time::sleep(long.saturating_sub(took)).await;
+            Ok((good, took))
+        });
+        let (answered, seen) = ground.watch(door.process(), act).await?;
+        let (good, took) = answered?;
+        row.saw(format!("{:<8} {AT_ONCE} connections: {good} answered in {:.2} s", door.name(), took.as_secs_f64()));
+        row.expect(good == AT_ONCE as u32 * floods::HONEST, format!("{}: {good} answered", door.name()));
         cost(door, &seen, row);
     }
     Ok(())
@@ -225,26 +252,29 @@ async fn desync(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
     let count = requests.len();
     let before = ground.smuggled.load(Ordering::SeqCst);
     let act = aside(move || async move {
-        let (since, mut wrong) = (Instant::now(), Vec::new());
-        for (i, request) in requests.iter().cycle().enumerate() {
-            if i >= requests.len() && since.elapsed() >= long {
-                break;
-            }
-            let (answer, ended) = plaintext::say(&own, request.as_bytes(), REFUSED).await?;
-            let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
-            if !ended || !refused || answer.matches("HTTP/1.1 ").count() > 1 {
-                let first = answer.lines().next().unwrap_or_default();
-                wrong.push(format!("ended {ended}, {first}: {request:?}"));
+        let (since, mut wrong) = (Instant::now(), BTreeSet::new());
+        let mut said = 0;
+        while said == 0 || since.elapsed() < long {
+            let say = |request: &String| plaintext::say(own.clone(), request.clone(), REFUSED);
+            let mut all: JoinSet<_> = requests.iter().map(say).collect();
+            while let Some(one) = all.join_next().await {
+                let plaintext::Said { request, answer, ended } = one??;
+                said += 1;
+                let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
+                if !ended || !refused || answer.matches("HTTP/1.1 ").count() > 1 {
+                    let first = answer.lines().next().unwrap_or_default();
+                    wrong.insert(format!("ended {ended}, {first}: {request:?}"));
+                }
             }
         }
-        Ok(wrong)
+        Ok((said, wrong))
     });
-    let (wrong, seen) = ground.watch(door.process(), act).await?;
-    let wrong = wrong?;
+    let (said, seen) = ground.watch(door.process(), act).await?;
+    let (said, wrong) = said?;
     let smuggled = ground.smuggled.load(Ordering::SeqCst) - before;
-    row.expect(wrong.is_empty(), wrong.join("\n          "));
+    row.expect(wrong.is_empty(), wrong.into_iter().collect::<Vec<_>>().join("\n          "));
     row.expect(smuggled == 0, format!("{smuggled} requests were smuggled to the app"));
-    row.saw(format!("{count} requests, {smuggled} smuggled"));
+    row.saw(format!("{count} requests, {said} times, {smuggled} smuggled"));
     cost(&door, &seen, row);
     Ok(())
 }

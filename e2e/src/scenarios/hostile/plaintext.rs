@@ -192,14 +192,24 @@ pub fn desync() -> Vec<String> {
     all
 }
 
-/// Sends one request; the start of the answer, and whether the proxy ended the connection.
-pub async fn say(door: &Door, bytes: &[u8], limit: Duration) -> Result<(String, bool)> {
+/// One request, and what became of it.
+pub struct Said {
+    /// As it was sent.
+    pub request: String,
+    /// All that came back.
+    pub answer: String,
+    /// The proxy ended the connection.
+    pub ended: bool,
+}
+
+/// Sends one request on a connection of its own, and reads until the proxy ends it or `limit` is over.
+pub async fn say(door: Door, request: String, limit: Duration) -> Result<Said> {
     let mut io = door.open().await?;
     let mut answer = Vec::new();
     let ended = timeout(limit, async {
-        let _ = io.write_all(bytes).await;
+        let _ = io.write_all(request.as_bytes()).await;
         let _ = io.read_to_end(&mut answer).await;
     });
     let ended = ended.await.is_ok();
-    Ok((String::from_utf8_lossy(&answer).into_owned(), ended))
+    Ok(Said { request, answer: String::from_utf8_lossy(&answer).into_owned(), ended })
 }

@@ -62,6 +62,11 @@ pub enum Bad {
 }
 
 impl Bad {
+    /// Whether nothing was wrong but the time it took.
+    pub fn is_slow(self) -> bool {
+        matches!(self, Self::Slow | Self::SlowBody)
+    }
+
     /// HTTP status of the answer.
     pub fn status(self) -> http::StatusCode {
         match self {

@@ -276,7 +276,7 @@ async fn bytes_of_another_protocol_pass_only_once_it_is_agreed() {
         told.begin();
         let early = tokio::time::timeout(Duration::from_millis(10), gate.read_u8()).await;
         assert!(early.is_err(), "bytes went before the protocol was agreed");
-        told.answered(agreed);
+        told.answered(agreed, false);
         expect(&mut gate, if agreed { b"\x00\x01anything\n" } else { REFUSED }).await;
     }
 }

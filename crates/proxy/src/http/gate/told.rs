@@ -11,6 +11,7 @@ pub struct Told {
     begun: AtomicU32,
     answered: AtomicU32,
     switched: AtomicBool,
+    blamed: AtomicBool,
     refused: OnceLock<(u32, Bad)>,
     over: AtomicBool,
     steps: AtomicU32,
@@ -26,10 +27,17 @@ impl Told {
         self.refused.get().filter(|(refused, _)| *refused == number).map(|(_, bad)| *bad)
     }
 
-    /// The request that began last is answered; `switched`: bytes of another protocol follow.
-    pub fn answered(&self, switched: bool) {
+    /// The request that began last is answered; `switched`: bytes of another protocol follow; `blamed`: it was the caller's
+    /// fault that it was not served.
+    pub fn answered(&self, switched: bool, blamed: bool) {
         self.switched.store(switched, Ordering::Relaxed);
+        self.blamed.store(blamed, Ordering::Relaxed);
         self.answered.store(self.begun.load(Ordering::Relaxed), Ordering::Release);
+    }
+
+    /// Whether the last answer blamed the caller.
+    pub fn is_blamed(&self) -> bool {
+        self.blamed.load(Ordering::Relaxed)
     }
 
     /// Requests that began so far.
