@@ -4,7 +4,7 @@ use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, Said, WINDOW_UPDATE,
     block, field, frame, listen, opening, text,
 };
-use super::ground::{Door, HOST};
+use super::ground::{Door, HOST, Kind};
 use anyhow::Result;
 use bytes::Bytes;
 use http::Request;
@@ -23,6 +23,18 @@ pub enum Wanted {
     Ended,
     /// Each request is refused or waits within limits; the connection may stay.
     Bounded,
+    /// The same, of requests that nobody can tell from honest ones before they were served.
+    Served,
+}
+
+impl Wanted {
+    /// What it is to everybody else.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Ended | Self::Bounded => Kind::Attack,
+            Self::Served => Kind::Served,
+        }
+    }
 }
 
 /// One kind.
@@ -236,14 +248,14 @@ pub const FLOODS: &[Flood] = &[
     },
     Flood {
         name: "requests that stay half open",
-        wanted: Wanted::Bounded,
+        wanted: Wanted::Served,
         settings: &[],
         first: nothing,
         again: |i| many(|n| post(stream(i, n))),
     },
     Flood {
         name: "answers that nobody reads",
-        wanted: Wanted::Bounded,
+        wanted: Wanted::Served,
         settings: &[(SETTING_WINDOW, 0)],
         first: nothing,
         again: |i| many(|n| get(stream(i, n))),

@@ -102,8 +102,19 @@ pub struct Ground {
     rest: Option<Duration>,
     /// The load before the first attack.
     quiet: Summary,
-    /// Stretches of time, from and to: quiet ones, and attacks.
-    stretches: Mutex<[Vec<(Instant, Instant)>; 2]>,
+    /// Stretches of time, from and to.
+    stretches: Mutex<Vec<(Kind, Instant, Instant)>>,
+}
+
+/// What goes on in a stretch of time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Nothing but the load.
+    Quiet,
+    /// Something that can be refused.
+    Attack,
+    /// Much that must be served, whoever asks.
+    Served,
 }
 
 /// What everybody else saw.
@@ -111,10 +122,8 @@ pub struct Ground {
 pub struct Others {
     /// From beginning to end.
     pub all: Summary,
-    /// In all quiet stretches together. One by one they differ more than most attacks matter.
-    pub quiet: Summary,
-    /// In all attacks together.
-    pub attacked: Summary,
+    /// In all stretches of a kind together. One by one, quiet ones differ more than most attacks matter.
+    pub kinds: [(Kind, Summary); 3],
 }
 
 /// What a stretch of time did to everybody else.
@@ -168,7 +177,7 @@ impl Ground {
     }
 
     /// Watches a proxy and the load while `act` goes on, and for as long before.
-    pub async fn watch<T>(&self, process: &str, act: impl Future<Output = T>) -> Result<(T, Seen)> {
+    pub async fn watch<T>(&self, process: &str, kind: Kind, act: impl Future<Output = T>) -> Result<(T, Seen)> {
         let quiet = match self.rest {
             None => self.quiet.clone(),
             Some(rest) => {
@@ -176,7 +185,7 @@ impl Ground {
                 tokio::time::sleep(rest / 4).await;
                 let begun = Instant::now();
                 tokio::time::sleep(rest).await;
-                self.note(0, begun);
+                self.note(Kind::Quiet, begun);
                 self.load.between(begun, Instant::now())
             }
         };
@@ -191,15 +200,14 @@ impl Ground {
                 _ = tick.tick() => most = most.max(self.kib(process)?),
             }
         };
-        self.note(1, begun);
+        self.note(kind, begun);
         let after = self.kib(process)?;
         let others = self.others(begun, Instant::now());
         Ok((done, Seen { kib: [before, most.max(after), after], others, quiet }))
     }
 
-    fn note(&self, attacked: usize, begun: Instant) {
-        let mut all = self.stretches.lock().unwrap_or_else(PoisonError::into_inner);
-        all[attacked].push((begun, Instant::now()));
+    fn note(&self, kind: Kind, begun: Instant) {
+        self.stretches.lock().unwrap_or_else(PoisonError::into_inner).push((kind, begun, Instant::now()));
     }
 
     /// The load between two moments.
@@ -219,11 +227,13 @@ impl Ground {
         let Self { base: _base, load, stretches, .. } = self;
         let begin = load.begin();
         let shots = load.stop().await;
-        let [quiet, attacked] = stretches.into_inner().unwrap_or_else(PoisonError::into_inner).map(|stretches| {
-            let within = |due| stretches.iter().any(|(from, to)| (*from..=*to).contains(&(begin + due)));
-            Summary::of(shots.iter().filter(|shot| within(shot.due)))
+        let stretches = stretches.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let kinds = [Kind::Quiet, Kind::Attack, Kind::Served].map(|kind| {
+            let own = || stretches.iter().filter(|(of, ..)| *of == kind);
+            let within = |due| own().any(|(_, from, to)| (*from..=*to).contains(&(begin + due)));
+            (kind, Summary::of(shots.iter().filter(|shot| within(shot.due))))
         });
-        Others { all: Summary::of(&shots), quiet, attacked }
+        Others { all: Summary::of(&shots), kinds }
     }
 }
 

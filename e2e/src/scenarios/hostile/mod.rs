@@ -14,7 +14,7 @@ use super::report::Report;
 use crate::row::Row;
 use anyhow::Result;
 use floods::{End, FLOODS, Flood, Wanted};
-use ground::{Door, Ground, Others, Seen, aside};
+use ground::{Door, Ground, Kind, Others, Seen, aside};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -73,15 +73,19 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     report.fact(SLOW, async |row| slow(&ground, thorough, row).await).await;
     report.fact(SILENT, async |row| silent(&ground, row).await).await;
     report.fact(CROWD, async |row| crowd(&ground, long, row).await).await;
-    let Others { all, quiet, attacked } = ground.leave().await;
+    let Others { all, kinds } = ground.leave().await;
     report
         .fact(OTHERS, async |row| {
             row.expect(all.failed == 0, format!("{all}"));
             row.saw(format!("{all}; p99 {:.1} ms", all.p99));
-            let stretches = [("quiet", "quiet", &quiet), ("attacked", "under attack", &attacked)];
-            for (when, name, others) in stretches.into_iter().filter(|_| quiet.total > 0) {
-                row.figure(&format!("{when}P99Ms"), others.p99);
-                row.saw(format!("{name}: {} requests, p50 {:.2} ms, p99 {:.2}", others.total, others.p50, others.p99));
+            for (kind, others) in kinds.iter().filter(|_| thorough) {
+                let (name, words) = match kind {
+                    Kind::Quiet => ("quiet", "quiet"),
+                    Kind::Attack => ("attacked", "under attack"),
+                    Kind::Served => ("served", "while thousands of requests at once are served"),
+                };
+                row.figure(&format!("{name}P99Ms"), others.p99);
+                row.saw(format!("{words}: {} requests, p50 {:.2} ms, p99 {:.2}", others.total, others.p50, others.p99));
             }
             Ok(())
         })
@@ -114,7 +118,7 @@ fn cost(door: &Door, seen: &Seen, row: &mut Row) {
 /// What the machine does by itself.
 async fn nobody(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
     for door in &ground.doors {
-        let ((), seen) = ground.watch(door.process(), async { tokio::time::sleep(long).await }).await?;
+        let ((), seen) = ground.watch(door.process(), Kind::Quiet, async { tokio::time::sleep(long).await }).await?;
         cost(door, &seen, row);
     }
     Ok(())
@@ -135,7 +139,7 @@ async fn honest(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
             tokio::time::sleep(long.saturating_sub(took)).await;
             Ok((good, took))
         });
-        let (answered, seen) = ground.watch(door.process(), act).await?;
+        let (answered, seen) = ground.watch(door.process(), Kind::Served, act).await?;
         let (good, took) = answered?;
         row.saw(format!("{:<8} {AT_ONCE} connections: {good} answered in {:.2} s", door.name(), took.as_secs_f64()));
         row.expect(good == AT_ONCE as u32 * floods::HONEST, format!("{}: {good} answered", door.name()));
@@ -163,7 +167,7 @@ async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &m
             }
             Ok(ends)
         });
-        let (ends, seen) = ground.watch(door.process(), act).await?;
+        let (ends, seen) = ground.watch(door.process(), flood.wanted.kind(), act).await?;
         let ends = ends?;
         let latest = ends.iter().map(|end| end.ended).max().flatten().unwrap_or_default();
         let open = ends.iter().filter(|end| end.ended.is_none()).count();
@@ -203,7 +207,7 @@ async fn slow(ground: &Ground, thorough: bool, row: &mut Row) -> Result<()> {
             false => Ok((heads.await?, plaintext::Ends::default())),
         }
     });
-    let (ends, seen) = ground.watch(door.process(), act).await?;
+    let (ends, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
     let (heads, bodies) = ends?;
     for (what, ends, limit) in [("heads", &heads, REFUSED), ("bodies", &bodies, REQUEST_TIMEOUT)] {
         let plaintext::Ends { opened, ended, latest, answer } = ends;
@@ -231,7 +235,7 @@ async fn bombs(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
             }
             Ok(all)
         });
-        let (ends, seen) = ground.watch(door.process(), act).await?;
+        let (ends, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
         let plaintext::Ends { opened, ended, latest, answer } = ends?;
         row.expect(ended == opened, format!("{name}: {ended} of {opened} were ended"));
         let grown = seen.kib[1].saturating_sub(seen.kib[0]);
@@ -269,7 +273,7 @@ async fn desync(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
         }
         Ok((said, wrong))
     });
-    let (said, seen) = ground.watch(door.process(), act).await?;
+    let (said, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
     let (said, wrong) = said?;
     let smuggled = ground.smuggled.load(Ordering::SeqCst) - before;
     row.expect(wrong.is_empty(), wrong.into_iter().collect::<Vec<_>>().join("\n          "));
@@ -284,7 +288,7 @@ async fn silent(ground: &Ground, row: &mut Row) -> Result<()> {
     let plain = Door::Outbound(door.address());
     let act =
         aside(move || async move { plaintext::drip(plain, SILENT_SIZE, Vec::new(), b"", REFUSED * 2, REFUSED).await });
-    let (ends, seen) = ground.watch(door.process(), act).await?;
+    let (ends, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
     let plaintext::Ends { opened, ended, latest, .. } = ends?;
     row.expect(ended == opened, format!("{ended} of {opened} were ended"));
     row.saw(format!("{ended} ended after {:.1} s", latest.as_secs_f64()));
@@ -300,7 +304,7 @@ async fn crowd(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
         let door = ground.doors[0].clone();
         let own = door.clone();
         let act = aside(move || async move { gather(own, first, long.max(CROWD_STAYS)).await });
-        let (crowd, mut seen) = ground.watch(door.process(), act).await?;
+        let (crowd, mut seen) = ground.watch(door.process(), Kind::Attack, act).await?;
         let Crowd { open, came, left } = crowd?;
         let each = seen.kib[1].saturating_sub(seen.kib[0]) as f64 / open.max(1) as f64;
         row.expect(each <= IDLE_KIB_MAX, format!("each connection {what} cost {each:.1} KiB"));
