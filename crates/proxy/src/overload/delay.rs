@@ -24,7 +24,8 @@ impl Standing {
             self.shed = self.shed.saturating_sub(SHED_STEP_DOWN);
             return;
         }
-        self.stands += passed;
+        // One sample tells of one wait, however long: a process that was frozen and thawed has no queue yet.
+        self.stands += passed.min(DELAY_STANDS);
         // Others had one interval to go elsewhere.
         if self.stands >= DELAY_STANDS * 2 {
             self.shed = (self.shed + SHED_STEP_UP).min(SHED_MAX);

@@ -46,6 +46,10 @@ fn a_burst_is_no_overload_and_a_standing_queue_is() {
     assert_eq!(admitted(&overload, &load).unwrap_err(), "requests wait too long in the proxy");
     assert!(load.shed() < 1_000, "some are always served");
     assert_eq!(samples(1_000, Duration::ZERO), (false, 0));
+    standing.sample(DELAY_STANDS * 9, DELAY_STANDS * 9);
+    assert_eq!((standing.is_late(), standing.shed()), (true, 0), "a frozen process finds one long wait");
+    standing.sample(DELAY_STANDS, DELAY_STANDS);
+    assert!(standing.shed() > 0, "a second one in a row is a queue");
 }
 
 #[test]
