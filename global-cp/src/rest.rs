@@ -91,7 +91,7 @@ async fn create(
         Err(error) => return Err(error.into()),
     };
     control::rest::audit(caller, "create", &key, revision);
-    desk.api.cache.reached(revision).await;
+    desk.api.reached(revision).await;
     Ok((StatusCode::CREATED, Json(desk.invite(&name)?)))
 }
 
@@ -175,7 +175,7 @@ impl Desk {
             match self.api.store.put(&key, object, expect).await {
                 Ok(revision) => {
                     control::rest::audit(caller, "state", &key, revision);
-                    self.api.cache.reached(revision).await;
+                    self.api.reached(revision).await;
                     return Ok(Json(json!({"zone": zone, "state": state, "revision": revision})));
                 }
                 Err(StoreError::Conflict { .. }) => {}

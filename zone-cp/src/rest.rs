@@ -109,7 +109,7 @@ async fn register(
     if !same {
         let revision = desk.api.store.put(&key, object, Expect::Any).await?;
         control::rest::audit(caller, "register", &key, revision);
-        desk.api.cache.reached(revision).await;
+        desk.api.reached(revision).await;
     }
     desk.programmed(&key).await;
     let status = if known.is_some() { StatusCode::OK } else { StatusCode::CREATED };

@@ -52,15 +52,6 @@ impl Cache {
     pub fn relist(&self) {
         self.relist.notify_one();
     }
-
-    /// Waits until the state includes `revision`.
-    pub async fn reached(&self, revision: u64) -> Arc<Objects> {
-        let mut state = self.state.clone();
-        match state.wait_for(|objects| objects.revision >= revision).await {
-            Ok(objects) => objects.clone(),
-            Err(_) => self.now(),
-        }
-    }
 }
 
 async fn list(store: &dyn Store) -> Result<Objects, StoreError> {

@@ -139,6 +139,31 @@ async fn a_write_based_on_an_older_revision_conflicts_and_shows_what_is_there() 
     assert_eq!(scene.api.delete(CART).await.status, 404);
 }
 
+/// Many at once, so that whoever merges what is known has something to do between a write and the next read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_written_is_read_next() {
+    let scene = scene().await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..16 {
+        let api = scene.api.clone();
+        writers.spawn(async move {
+            for i in 0..25 {
+                let name = format!("t{writer}-{i}");
+                let path = format!("/resources/timeouts/default/shop/{name}");
+                assert_eq!(api.put(&path, &timeout(&name, "1s")).await.status, 201);
+                assert_eq!(api.get(&path).await.status, 200, "{name}");
+                if i % 2 == 0 {
+                    assert_eq!(api.delete(&path).await.status, 200);
+                    assert_eq!(api.get(&path).await.status, 404, "{name}");
+                }
+            }
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn lists_page_select_and_search() {
     let scene = scene().await;

@@ -61,7 +61,7 @@ pub struct Api {
     pub version: &'static str,
     /// What it writes to.
     pub store: Arc<dyn Store>,
-    /// The state of its own store, to read our own writes.
+    /// The state of its own store.
     pub cache: crate::cache::Cache,
     /// All objects it knows, its own and those of others.
     pub objects: watch::Receiver<Arc<Objects>>,
@@ -77,6 +77,18 @@ pub struct Api {
     pub converged: Box<dyn Fn(f64) + Send + Sync>,
     /// Room for streams.
     pub streams: Arc<Semaphore>,
+}
+
+impl Api {
+    /// All objects, once they include what was written as `revision`: whoever wrote it finds it when reading next.
+    pub async fn reached(&self, revision: u64) -> Arc<Objects> {
+        let mut objects = self.objects.clone();
+        match objects.wait_for(|objects| objects.revision >= revision).await {
+            Ok(objects) => objects.clone(),
+            // It is ending.
+            Err(_) => self.objects.borrow().clone(),
+        }
+    }
 }
 
 /// Shared handle.

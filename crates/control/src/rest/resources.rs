@@ -209,7 +209,7 @@ async fn write(
             Err(error) => return Err(error.into()),
         },
     };
-    let objects = api.cache.reached(revision).await;
+    let objects = api.reached(revision).await;
     let mut answer_headers = HeaderMap::new();
     if let Some(limit) = wait {
         let took = programmed::wait(api.programmed.clone(), objects.clone(), &key, revision, since, limit).await;
@@ -262,7 +262,7 @@ async fn remove(
     match api.store.delete(&key, expected(&headers, None)?).await {
         Ok(revision) => {
             audit(caller, "delete", &key, revision);
-            api.cache.reached(revision).await;
+            api.reached(revision).await;
             Ok(Json(json!({ "revision": revision })).into_response())
         }
         Err(StoreError::Conflict { .. }) => Err(conflict(&api, &key).await),
