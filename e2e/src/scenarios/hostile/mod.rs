@@ -64,7 +64,9 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     let (long, rate) = if thorough { (LONG_FLOOD, LONG_RATE) } else { (FLOOD, RATE) };
     let ground = Ground::new(thorough.then_some(long), rate).await?;
     report.fact(NOBODY, async |row| nobody(&ground, long, row).await).await;
-    report.fact(HONEST, async |row| honest(&ground, long, row).await).await;
+    if thorough {
+        report.fact(HONEST, async |row| honest(&ground, long, row).await).await;
+    }
     for (fact, flood) in floods.iter().zip(FLOODS) {
         report.fact(fact, async |row| flooded(&ground, flood, long, row).await).await;
     }
