@@ -20,7 +20,6 @@ use identity::Expect;
 use rustls_pki_types::ServerName;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -96,7 +95,7 @@ pub struct Ground {
     /// The attacker's ways in.
     pub doors: [Door; 2],
     /// Requests the app got for any path but the load's.
-    pub smuggled: Arc<AtomicU64>,
+    pub smuggled: Smuggled,
     load: Load,
     /// How long it is quiet before each attack; `None`: only before the first.
     rest: Option<Duration>,
@@ -142,7 +141,7 @@ impl Ground {
     /// some before the first one only. `rate`: requests a second of everybody else.
     pub async fn new(rest: Option<Duration>, rate: u32) -> Result<Self> {
         let base = Base::new("hostile").await?;
-        let smuggled = Arc::<AtomicU64>::default();
+        let smuggled = Smuggled::default();
         let (app, other) = (serve(smuggled.clone())?, serve(smuggled.clone())?);
         let (inbound, outbound) = (free()?, free()?);
         let spec = json!({"address": "127.0.0.1", "proxyPort": inbound.port(), "service": "cart",
@@ -237,6 +236,22 @@ impl Ground {
     }
 }
 
+/// Requests the app should never have got, as it saw them.
+#[derive(Clone, Debug, Default)]
+pub struct Smuggled(Arc<Mutex<Vec<String>>>);
+
+impl Smuggled {
+    fn add(&self, request: &Request<Incoming>) {
+        let seen = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    }
+
+    /// All of them since it was last asked.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Runs `work` on a thread of its own that gives way to everybody else, as another machine would: what others notice is
 /// then the proxy's doing and not the scheduler's.
 pub async fn aside<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T>
@@ -256,7 +271,7 @@ where
 }
 
 /// An app, on a thread that ends with the process.
-fn serve(smuggled: Arc<AtomicU64>) -> Result<SocketAddr> {
+fn serve(smuggled: Smuggled) -> Result<SocketAddr> {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
     listener.listen(BACKLOG)?;
@@ -270,13 +285,15 @@ fn serve(smuggled: Arc<AtomicU64>) -> Result<SocketAddr> {
     Ok(address)
 }
 
-async fn accept(listener: std::net::TcpListener, smuggled: Arc<AtomicU64>) -> Result<()> {
+async fn accept(listener: std::net::TcpListener, smuggled: Smuggled) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (stream, _) = listener.accept().await?;
         let smuggled = smuggled.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            smuggled.fetch_add(u64::from(request.uri().path() != "/"), Ordering::SeqCst);
+            if request.uri().path() != "/" {
+                smuggled.add(&request);
+            }
             async move {
                 // A body that never comes is waited for, as most apps do.
                 let _ = request.into_body().collect().await;
