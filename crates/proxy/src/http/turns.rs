@@ -2,6 +2,7 @@
 //! those under way each time it is polled. So a worker is shared by connections, however many requests each of them has.
 
 use super::gate::Told;
+use super::line::Place;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::rt::Executor;
 use std::future::Future;
@@ -46,6 +47,8 @@ pub struct Turns<C> {
     told: Arc<Told>,
     begun: Begun,
     requests: FuturesUnordered<Request>,
+    /// There was more to do than the last turn held.
+    next: Option<Place>,
     /// hyper's.
     pub connection: C,
 }
@@ -53,7 +56,7 @@ pub struct Turns<C> {
 impl<C> Turns<C> {
     /// Of what reads through the gate that gave `told`, and executes by `begun`.
     pub fn new(told: Arc<Told>, begun: Begun, connection: C) -> Self {
-        Self { told, begun, requests: FuturesUnordered::new(), connection }
+        Self { told, begun, requests: FuturesUnordered::new(), next: None, connection }
     }
 
     fn step(&mut self, cx: &mut Context<'_>) {
@@ -66,6 +69,9 @@ impl<C: Future + Unpin> Future for Turns<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let this = self.get_mut();
+        if this.next.as_mut().is_some_and(|next| Pin::new(next).poll(cx).is_pending()) {
+            return Poll::Pending;
+        }
         this.told.turn_begins();
         this.step(cx);
         let served = Pin::new(&mut this.connection).poll(cx);
@@ -76,6 +82,7 @@ impl<C: Future + Unpin> Future for Turns<C> {
             drop(begun);
             this.step(cx);
         }
+        this.next = (served.is_pending() && this.told.is_turn_used()).then(Place::last);
         served
     }
 }

@@ -78,6 +78,11 @@ impl Told {
         self.over.load(Ordering::Relaxed)
     }
 
+    /// Whether there was more to do than this turn held.
+    pub fn is_turn_used(&self) -> bool {
+        self.is_turn_over() || self.steps.load(Ordering::Relaxed) == 0
+    }
+
     /// The proxy leaves: the connection ends for no fault of the caller.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);

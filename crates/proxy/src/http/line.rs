@@ -1,0 +1,129 @@
+//! Where connections with more to do than one turn holds wait for their next: a worker gives one such turn each time it
+//! has looked at its sockets, and whoever asks little is served in between. Without it, a request waits behind a turn of
+//! every busy connection at each of its four steps through a proxy.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+
+thread_local!(static LINE: Arc<Line> = Arc::default());
+
+/// That of one worker.
+#[derive(Default)]
+struct Line(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    places: VecDeque<oneshot::Sender<()>>,
+    /// Somebody calls them.
+    called: bool,
+}
+
+impl Line {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<oneshot::Sender<()>> {
+        self.waiting().places.pop_front()
+    }
+}
+
+/// Calls one after the other; the line is empty when it ends, whatever ends it.
+struct Caller(Arc<Line>);
+
+impl Caller {
+    async fn call(self) {
+        while let Some(place) = self.0.next() {
+            if place.send(()).is_ok() {
+                // Tokio goes on here after it has looked at its sockets, and after whom it found there.
+                yield_now().await;
+            }
+        }
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        *self.0.waiting() = Waiting::default();
+    }
+}
+
+/// A place in the line of this worker. Its turn has come once it is ready.
+pub struct Place(oneshot::Receiver<()>);
+
+impl Place {
+    /// At the end of the line.
+    pub fn last() -> Self {
+        let (place, called) = oneshot::channel();
+        let line = LINE.with(Clone::clone);
+        let mut waiting = line.waiting();
+        waiting.places.push_back(place);
+        if !std::mem::replace(&mut waiting.called, true) {
+            drop(waiting);
+            tokio::spawn(Caller(line).call());
+        }
+        Self(called)
+    }
+}
+
+impl Future for Place {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::task::JoinSet;
+    use tokio::time::timeout;
+
+    /// What a worker does that has three busy connections of two turns each, and one that asks little.
+    async fn work() -> String {
+        let done = Arc::new(Mutex::new(String::new()));
+        let say = |what| done.lock().unwrap().push(what);
+        let mut busy: JoinSet<()> = ['a', 'b', 'c']
+            .into_iter()
+            .map(|name| {
+                let done = done.clone();
+                async move {
+                    for _ in 0..2 {
+                        Place::last().await;
+                        done.lock().unwrap().push(name);
+                    }
+                }
+            })
+            .collect();
+        while !busy.is_empty() {
+            yield_now().await;
+            while busy.try_join_next().is_some() {}
+            say('.');
+        }
+        done.lock().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn busy_connections_take_turns_one_at_a_time_with_others_in_between() {
+        let seen = timeout(Duration::from_secs(5), work()).await.unwrap();
+        let turns: Vec<&str> = seen.split('.').filter(|turns| !turns.is_empty()).collect();
+        assert_eq!(turns, ["a", "b", "c", "a", "b", "c"], "{seen}");
+    }
+
+    #[test]
+    fn a_line_that_was_left_is_no_line_for_the_next_worker_of_the_thread() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let left = runtime().block_on(async { (Place::last(), Place::last()) });
+        let seen = runtime().block_on(async { timeout(Duration::from_secs(5), work()).await.unwrap() });
+        assert_eq!(seen.replace('.', ""), "abcabc");
+        runtime()
+            .block_on(async { timeout(Duration::from_secs(5), async { (left.0.await, left.1.await) }).await.unwrap() });
+    }
+}
