@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
+// A thread is a worker, and a turn begins and ends on it.
 thread_local!(static LINE: Arc<Line> = Arc::default());
 
 /// That of one worker.
@@ -19,8 +20,8 @@ struct Line(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     places: VecDeque<oneshot::Sender<()>>,
-    /// Somebody calls them.
-    called: bool,
+    /// An usher is at work.
+    ushered: bool,
 }
 
 impl Line {
@@ -34,9 +35,9 @@ impl Line {
 }
 
 /// Calls one after the other; the line is empty when it ends, whatever ends it.
-struct Caller(Arc<Line>);
+struct Usher(Arc<Line>);
 
-impl Caller {
+impl Usher {
     async fn call(self) {
         while let Some(place) = self.0.next() {
             if place.send(()).is_ok() {
@@ -47,7 +48,7 @@ impl Caller {
     }
 }
 
-impl Drop for Caller {
+impl Drop for Usher {
     fn drop(&mut self) {
         *self.0.waiting() = Waiting::default();
     }
@@ -63,9 +64,9 @@ impl Place {
         let line = LINE.with(Clone::clone);
         let mut waiting = line.waiting();
         waiting.places.push_back(place);
-        if !std::mem::replace(&mut waiting.called, true) {
+        if !std::mem::replace(&mut waiting.ushered, true) {
             drop(waiting);
-            tokio::spawn(Caller(line).call());
+            tokio::spawn(Usher(line).call());
         }
         Self(called)
     }

@@ -94,7 +94,7 @@ pub struct Ground {
     base: Base,
     /// The attacker's ways in.
     pub doors: [Door; 2],
-    /// Requests the app got for any path but the load's.
+    /// What no client should have brought to the app.
     pub smuggled: Smuggled,
     load: Load,
     /// How long it is quiet before each attack; `None`: only before the first.
