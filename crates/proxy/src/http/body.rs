@@ -18,6 +18,7 @@
 //! kept, and shares its memory. So a mirror never makes a try wait, never sees half a request, and where nothing is kept
 //! any more, because the body is beyond the limit, it ends and the request goes on.
 
+use super::entire::Entire;
 use super::idle::Idle;
 use crate::filter::pace::{Pace, Paced};
 use crate::limits::REPLAY_BYTES_MAX;
@@ -26,7 +27,6 @@ use api::RouteReason;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -43,7 +43,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 struct Superseded;
 
 /// The body of one request, for all its tries.
-pub struct Replay<B = Incoming>(Option<Arc<Mutex<State<B>>>>);
+pub struct Replay<B = Entire>(Option<Arc<Mutex<State<B>>>>);
 
 struct State<B> {
     source: Option<B>,
@@ -161,7 +161,7 @@ fn lock<B>(state: &Mutex<State<B>>) -> MutexGuard<'_, State<B>> {
 }
 
 /// What one try sends.
-pub enum Outgoing<B = Incoming> {
+pub enum Outgoing<B = Entire> {
     /// Nothing.
     Empty,
     /// Read through the loop's copy.
@@ -335,19 +335,19 @@ pub trait UntilEnd {
 impl UntilEnd for () {}
 
 enum AnswerBody {
-    Upstream(Incoming),
-    Paced(Box<Paced<Incoming>>),
+    Upstream(Entire),
+    Paced(Box<Paced<Entire>>),
     Text(Bytes),
 }
 
 impl<G> Answer<G> {
     /// From upstream.
-    pub fn upstream(body: Incoming, until_end: G) -> Self {
+    pub fn upstream(body: Entire, until_end: G) -> Self {
         Self { body: AnswerBody::Upstream(body), until_end: Some(until_end), idle: None }
     }
 
     /// From upstream, at a limited pace.
-    pub fn paced(body: Incoming, pace: Pace, until_end: Option<G>) -> Self {
+    pub fn paced(body: Entire, pace: Pace, until_end: Option<G>) -> Self {
         Self { body: AnswerBody::Paced(Box::new(Paced::new(body, pace))), until_end, idle: None }
     }
 
@@ -386,7 +386,7 @@ impl<G: UntilEnd + Unpin> Body for Answer<G> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = match &mut this.body {
-            AnswerBody::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            AnswerBody::Upstream(body) => Pin::new(body).poll_frame(cx),
             AnswerBody::Paced(body) => Pin::new(body).poll_frame(cx),
             AnswerBody::Text(text) if text.is_empty() => return Poll::Ready(None),
             AnswerBody::Text(text) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),

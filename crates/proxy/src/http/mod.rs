@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod deadline;
+pub mod entire;
 pub mod filter;
 pub mod gate;
 pub mod headers;

@@ -8,6 +8,7 @@ use crate::error::{Dialect, Failure};
 use crate::filter::pace::Pace;
 use crate::filter::rate_limit::{self, What};
 use crate::http::body::{Answer, Outgoing};
+use crate::http::entire::Entire;
 use crate::http::{deadline, headers, path, upgrade};
 use crate::pool::server::Seat;
 use crate::record::{Direction, Record};
@@ -30,6 +31,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let started = Instant::now();
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
+    let body = Entire::new(parts.version, body);
     let (method, path, dialect) = (parts.method.clone(), parts.uri.path().to_owned(), Dialect::of(&parts.headers));
     // Proxies take the mark away from what apps send, so only a proxy can have set it.
     let mirrored = caller.id.is_some() && parts.headers.contains_key(headers::MIRROR);
@@ -71,7 +73,7 @@ async fn admit(
     running: &Running,
     inbound: &Inbound,
     mut parts: Parts,
-    body: Incoming,
+    body: Entire,
     started: Instant,
 ) -> Result<Response<Answer<Seat>>, Failure> {
     let bad = |text: String| Failure::new(RouteReason::BadRequest, text);
@@ -134,6 +136,7 @@ async fn admit(
     };
     let (response, lease) = sent.map_err(|error| refused(error, port.target))?;
     let (mut parts, body) = response.into_parts();
+    let body = Entire::new(parts.version, body);
     headers::strip_ours(&mut parts.headers);
     let hold = match wanted {
         None => Some(lease),

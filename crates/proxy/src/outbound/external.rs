@@ -7,6 +7,7 @@ use super::outside::{Endpoint, NoSeat, Outside};
 use crate::compile::{Port, Service};
 use crate::error::Failure;
 use crate::http::body::{Answer, Replay};
+use crate::http::entire::Entire;
 use crate::http::idle::Idle;
 use crate::http::retry::{Ended, Tries, safe};
 use crate::http::{headers, upgrade};
@@ -53,7 +54,7 @@ pub async fn forward(
     this: &Forward<'_>,
     port: &Port,
     mut parts: Parts,
-    body: Incoming,
+    body: Entire,
     notes: &mut Notes,
 ) -> Result<Response<Answer<Hold>>, Failure> {
     let Forward { worker, service, rule, .. } = this;
@@ -243,6 +244,7 @@ fn answer(
         notes.reason = Some(reason);
     }
     let (mut parts, body) = response.into_parts();
+    let body = Entire::new(parts.version, body);
     parts.version = Version::HTTP_11;
     let idle = Duration::from_millis(call.this.rule.timeouts.idle_ms);
     let hold = match asked {

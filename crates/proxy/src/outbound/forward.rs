@@ -7,6 +7,7 @@ use crate::compile::{Rule, Running, Service, split};
 use crate::error::Failure;
 use crate::filter::mirror;
 use crate::http::body::{Answer, Replay};
+use crate::http::entire::Entire;
 use crate::http::idle::{self, Idle, Over};
 use crate::http::retry::{Ended, Tries, safe};
 use crate::http::upgrade;
@@ -63,7 +64,7 @@ struct Failed {
 pub async fn forward(
     this: &Forward<'_>,
     mut parts: Parts,
-    body: Incoming,
+    body: Entire,
     notes: &mut Notes,
 ) -> Result<Response<Answer<Hold>>, Failure> {
     let Forward { worker, running, service, rule, .. } = this;
@@ -292,6 +293,7 @@ fn answer(
     notes.zone = Some(choice.zone.clone());
     notes.peer = name(&choice.candidate);
     let (mut parts, body) = response.into_parts();
+    let body = Entire::new(parts.version, body);
     parts.version = Version::HTTP_11;
     let idle = Duration::from_millis(this.rule.timeouts.idle_ms);
     let hold = match asked {

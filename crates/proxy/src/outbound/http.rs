@@ -10,6 +10,7 @@ use crate::edge::ingress::serve::At;
 use crate::error::{Dialect, Failure};
 use crate::filter::fault::Injected;
 use crate::http::body::{Answer, UntilEnd};
+use crate::http::entire::Entire;
 use crate::http::gate::Side;
 use crate::http::{deadline, filter, headers};
 use crate::pool::server::Seat;
@@ -116,6 +117,7 @@ pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Inc
     let started = Instant::now();
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
+    let body = Entire::new(parts.version, body);
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let dialect = Dialect::of(&parts.headers);
     let mut notes = Notes::default();
@@ -148,7 +150,7 @@ async fn route(
     running: &Arc<Running>,
     arrival: &Arrival,
     mut parts: Parts,
-    body: Incoming,
+    body: Entire,
     started: Instant,
     notes: &mut Notes,
 ) -> Result<Response<Answer<Hold>>, Failure> {
