@@ -225,6 +225,7 @@ mod tests {
         );
         let json: serde_json::Value = serde_json::from_str(&line(LogFormat::Json)).unwrap();
         assert_eq!((&json["path"], &json["us"]), (&"/a\"b".into(), &1234.into()));
+        assert!(line(LogFormat::Text).contains(&format!(" INFO {ACCESS}: ")) && json["target"] == ACCESS);
         assert_eq!((&json["target"], &json["timestamp"]), (&"access".into(), &"2024-02-29T12:34:56.000007Z".into()));
     }
 
