@@ -179,7 +179,7 @@ impl Follower {
     pub(crate) fn attach(&self) -> (Attached, Up) {
         let mut copy = self.copy();
         copy.stream += 1;
-        let attached = Attached { follower: self.clone(), stream: copy.stream, durable: copy.journal.is_some() };
+        let attached = Attached { follower: self.clone(), stream: copy.stream };
         let hello = copy.replica.connect();
         drop(copy);
         self.inner.link.send_modify(|link| {
@@ -260,8 +260,6 @@ impl Follower {
 pub(crate) struct Attached {
     follower: Follower,
     stream: u64,
-    /// Whether committing waits for a disk.
-    pub(crate) durable: bool,
 }
 
 impl Attached {
@@ -286,9 +284,15 @@ impl Attached {
         Ok(step)
     }
 
-    /// Writes a transaction down, shows it, and returns the ack. May wait for a disk.
+    /// Whether the next [`commit`](Self::commit) waits for a disk.
+    pub(crate) fn waits_for_disk(&self) -> bool {
+        self.copy().is_ok_and(|mut copy| copy.journal().is_some_and(|journal| journal.waits() || journal.has_grown()))
+    }
+
+    /// Writes a transaction down, shows it, and returns the ack.
     pub(crate) fn commit(&self, transaction: Transaction) -> Result<Up, FollowError> {
         let mut copy = self.copy()?;
+        let has_grown = copy.journal().is_some_and(|journal| journal.has_grown());
         if let Some(journal) = copy.journal() {
             journal.append(&transaction)?;
         }
@@ -301,7 +305,7 @@ impl Attached {
             self.follower.show(&copy.replica, changed);
         }
         let LastGood { replica, journal, away, .. } = &mut *copy;
-        if let Some(journal) = journal.as_mut().filter(|journal| !*away && journal.has_grown())
+        if let Some(journal) = journal.as_mut().filter(|_| !*away && has_grown)
             && let Err(error) = journal.rewrite(&replica.kept())
         {
             // What matters is written; the file is only longer than need be.

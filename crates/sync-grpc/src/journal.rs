@@ -135,6 +135,11 @@ impl Journal {
         self.write(&body)
     }
 
+    /// Whether an append waits for the disk.
+    pub(crate) fn waits(&self) -> bool {
+        self.flush == Flush::Disk
+    }
+
     /// Whether a snapshot would be worth its cost.
     pub(crate) fn has_grown(&self) -> bool {
         self.end > self.rewrite_at

@@ -267,7 +267,7 @@ impl Drive<'_> {
         match copy.receive(message).map_err(failed)? {
             Step::Reply(out) => self.outbox.extend(out.into_iter().map(|message| Outgoing::Up(index, message))),
             Step::Write(transaction) => {
-                let ack = if copy.durable {
+                let ack = if copy.waits_for_disk() {
                     // An fsync may take a tenth of a second on a busy disk, and other streams share this thread.
                     let copy = copy.clone();
                     let written = tokio::task::spawn_blocking(move || copy.commit(transaction)).await;
