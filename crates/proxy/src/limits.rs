@@ -38,6 +38,8 @@ pub const BODY_RATE_MIN: u64 = 1024;
 pub const BODY_WINDOW: Duration = Duration::from_secs(8);
 /// Bytes of chunk extensions and trailers in one body (hyper's bounds for each).
 pub const CHUNK_EXTRA_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of extensions of one chunk (Go's net/http bounds the line of a chunk's size by as much).
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
 /// Bytes kept that a caller sends before the protocol it asked for is agreed.
 pub const SWITCH_BYTES_MAX: usize = 64 * 1024;
 /// Window after which debts of an HTTP/2 connection are forgiven (HAProxy counts glitches over 10 s).

@@ -22,6 +22,7 @@ pub use head::Bad;
 use head::{Framing, Head, HeadMax, HeadReader};
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -33,8 +34,9 @@ pub use told::Told;
 
 /// Takes the place of a refused head.
 const REFUSED: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-/// Room for the rest of a head that came in pieces.
-const PIECE_BYTES: usize = 4 * 1024;
+/// A head that comes in pieces is read by so many bytes, one piece a turn: more than the extensions a chunk may have, so
+/// that a bad one is often seen with its head.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// Who is on the other side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -119,11 +121,14 @@ impl Judge {
     /// How many of `bytes` may pass now. They begin where the last passed byte ended.
     fn pass(&mut self, bytes: &[u8]) -> (usize, Option<Stop>) {
         let mut at = 0;
+        // Where the head began that these bytes hold with the beginning of its body.
+        let mut head_at = None;
         while at < bytes.len() {
             let rest = &bytes[at..];
             match &mut self.state {
                 State::Head(reader) => match reader.read(rest, &self.bounds.head) {
                     Ok(Some(head)) => {
+                        head_at = Some(at);
                         at += head.bytes;
                         self.heads += 1;
                         self.state = behind(head);
@@ -150,6 +155,12 @@ impl Judge {
                         if ended {
                             self.state = next(*switches);
                         }
+                    }
+                    // Nobody has seen its head yet: it goes to no other side.
+                    Err(bad) if let Some(head_at) = head_at => {
+                        self.heads -= 1;
+                        self.refuse(bad);
+                        return (head_at, Some(Stop::Refuse(bad)));
                     }
                     Err(bad) => {
                         self.state = State::Broken(bad);
@@ -404,19 +415,23 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Gate<I> {
         Poll::Ready(Ok(pass > 0))
     }
 
-    /// More of what is held already. False at its end.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// More of what is held already.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
         if matches!(self.judge.state, State::Asked) && self.held.len() >= SWITCH_BYTES_MAX {
             // Whoever serves the connection polls again when it has answered.
             return Poll::Pending;
         }
-        self.held.reserve(PIECE_BYTES);
-        if ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.held))? == 0 {
+        // Held are the bytes that came, and no room for those that may.
+        let mut room = [MaybeUninit::uninit(); PIECE_BYTES];
+        let mut piece = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
+        if piece.filled().is_empty() {
             self.ended = true;
-            return Poll::Ready(Ok(false));
+            return Poll::Ready(Ok(Read::Done));
         }
+        self.held.extend_from_slice(piece.filled());
         self.judge_held();
-        Poll::Ready(Ok(true))
+        Poll::Ready(Ok(if piece.remaining() == 0 && self.ready == 0 { Read::Later } else { Read::Again }))
     }
 
     fn judge_held(&mut self) {
@@ -469,11 +484,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<I> {
             }
             let read = match this.held.is_empty() {
                 true => this.poll_straight(cx, out).map_ok(|done| if done { Read::Done } else { Read::Again }),
-                false => this.poll_more(cx).map_ok(|more| if more { Read::Again } else { Read::Done }),
+                false => this.poll_more(cx),
             };
             match read {
                 Poll::Ready(Ok(Read::Done)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(Read::Again)) => {}
+                Poll::Ready(Ok(Read::Later)) => {
+                    this.judge.told.turn_over();
+                    ready!(pin!(yield_now()).poll(cx));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => ready!(this.poll_late(cx)),
             }
@@ -487,6 +506,8 @@ enum Read {
     Done,
     /// Something to keep; there may be more.
     Again,
+    /// The same, and it was much: others first.
+    Later,
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Gate<I> {

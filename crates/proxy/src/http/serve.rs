@@ -266,7 +266,7 @@ mod tests {
         for (request, first, kept) in [
             ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", true),
             (&good.replace("host", &"x".repeat(HEADER_BYTES_MAX)), "HTTP/1.1 431 ", true),
-            (chunk, "HTTP/1.1 404 ", true),
+            (chunk, "HTTP/1.1 400 ", true),
             (&good.replacen("/", "/bad", 1), "HTTP/1.1 400 ", true),
             (good, "HTTP/1.1 404 ", false),
         ] {

@@ -3,7 +3,7 @@
 //! Data is skipped by count. Extensions pass to hyper, which drops them: they never travel further.
 
 use super::head::{Bad, is_token, is_value};
-use crate::limits::CHUNK_EXTRA_BYTES_MAX;
+use crate::limits::{CHUNK_EXTENSION_BYTES_MAX, CHUNK_EXTRA_BYTES_MAX};
 
 /// Digits of a chunk's size; 15 hexadecimal ones cannot overflow what anybody counts with (1 EiB).
 const SIZE_DIGITS_MAX: u32 = 15;
@@ -13,8 +13,8 @@ const SIZE_DIGITS_MAX: u32 = 15;
 enum At {
     /// Digits of a size, so many so far.
     Size { digits: u32 },
-    /// Behind a size, in extensions.
-    Extension,
+    /// Behind a size, in extensions, so many bytes so far.
+    Extension { bytes: usize },
     /// Behind the CR of a size line.
     SizeLf,
     /// So many bytes of data left.
@@ -79,9 +79,11 @@ impl Chunks {
                 self.left = self.left << 4 | u64::from((byte as char).to_digit(16).ok_or(Bad::Chunk)?);
                 At::Size { digits: digits + 1 }
             }
-            (At::Size { digits: 1.. }, b';') => self.extra(At::Extension)?,
-            (At::Size { digits: 1.. } | At::Extension, b'\r') => At::SizeLf,
-            (At::Extension, _) if is_value(byte) => self.extra(At::Extension)?,
+            (At::Size { digits: 1.. }, b';') => self.extra(At::Extension { bytes: 1 })?,
+            (At::Size { digits: 1.. } | At::Extension { .. }, b'\r') => At::SizeLf,
+            (At::Extension { bytes }, _) if is_value(byte) && bytes < CHUNK_EXTENSION_BYTES_MAX => {
+                self.extra(At::Extension { bytes: bytes + 1 })?
+            }
             (At::SizeLf, b'\n') if self.left == 0 => At::Trailer,
             (At::SizeLf, b'\n') => At::Data,
             (At::DataCr, b'\r') => At::DataLf,

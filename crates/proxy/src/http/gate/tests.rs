@@ -1,7 +1,7 @@
 //! Heads and bodies as callers send them: what passes as it is, and what is refused.
 
 use super::*;
-use crate::limits::REQUESTS_PER_YOUNG_TURN;
+use crate::limits::{CHUNK_EXTENSION_BYTES_MAX, CHUNK_EXTRA_BYTES_MAX, REQUESTS_PER_YOUNG_TURN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 fn head(text: &str, side: &'static Bounds) -> Result<Option<Head>, Bad> {
@@ -134,8 +134,11 @@ fn chunks_are_followed_to_their_end_and_no_further() {
         });
         assert_eq!((ended, &whole[at..]), (true, &b"GET /"[..]), "in pieces of {piece}");
     }
-    let many = format!("1{}\r\n", ";x".repeat(crate::limits::CHUNK_EXTRA_BYTES_MAX));
-    let trailers = format!("0\r\n{}", "x: y\r\n".repeat(crate::limits::CHUNK_EXTRA_BYTES_MAX / 3));
+    let long = |bytes: usize| format!("1;{}\r\n", "x".repeat(bytes - 1));
+    let (whole, long) = (long(CHUNK_EXTENSION_BYTES_MAX), long(CHUNK_EXTENSION_BYTES_MAX + 1));
+    assert_eq!(Chunks::default().take(whole.as_bytes()), Ok((whole.len(), false)));
+    let many = format!("1;{}\r\nx\r\n", "x".repeat(1_000)).repeat(CHUNK_EXTRA_BYTES_MAX / 1_000 + 1);
+    let trailers = format!("0\r\n{}", "x: y\r\n".repeat(CHUNK_EXTRA_BYTES_MAX / 3));
     for bad in [
         "\r\n",
         "x\r\n",
@@ -153,6 +156,7 @@ fn chunks_are_followed_to_their_end_and_no_further() {
         "0\r\n x\r\n",
         "0\r\nx : y\r\n",
         "0\r\nx: y\n",
+        &long,
         &many,
         &trailers,
     ] {
@@ -285,10 +289,32 @@ async fn bytes_of_another_protocol_pass_only_once_it_is_agreed() {
 async fn a_bad_chunk_ends_the_body() {
     let (mut gate, _, mut far) = gate(Side::Mesh);
     let post = b"POST / HTTP/1.1\r\nhost: cart\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
-    far.write_all(&[&post[..], b"zz\r\n"].concat()).await.unwrap();
-    let mut got = Vec::new();
-    assert!(gate.read_to_end(&mut got).await.is_err());
-    assert!(post.starts_with(&got), "{}", String::from_utf8_lossy(&got));
+    far.write_all(post).await.unwrap();
+    expect(&mut gate, post).await;
+    far.write_all(b"zz\r\n").await.unwrap();
+    assert!(gate.read_u8().await.is_err());
+}
+
+#[tokio::test]
+async fn a_bad_chunk_that_comes_with_its_head_refuses_the_request() {
+    let get = b"GET / HTTP/1.1\r\nhost: cart\r\n\r\n";
+    let post = b"POST / HTTP/1.1\r\nhost: cart\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n";
+    let requests: [&[&[u8]]; 2] = [&[post], &[get, post]];
+    for (requests, room) in requests.into_iter().flat_map(|requests| [(requests, 4_096), (requests, 50)]) {
+        let (mut gate, told, mut far) = gate(Side::Mesh);
+        far.write_all(&requests.concat()).await.unwrap();
+        let (_, before) = requests.split_last().unwrap();
+        let wanted = [&before.concat(), REFUSED].concat();
+        let mut got = Vec::new();
+        while got.len() < wanted.len() {
+            let mut bytes = vec![0; room];
+            let count = gate.read(&mut bytes).await.unwrap();
+            got.extend_from_slice(&bytes[..count]);
+        }
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&wanted), "{room}");
+        before.iter().for_each(|_| assert_eq!(told.begin(), None));
+        assert_eq!(told.begin(), Some(Bad::Chunk));
+    }
 }
 
 #[tokio::test]
