@@ -14,6 +14,7 @@ mod handover;
 mod log;
 mod metrics;
 mod notify;
+mod priority;
 mod program;
 mod readiness;
 mod tasks;

@@ -6,6 +6,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::drain::Drain;
 use crate::log::{LogOptions, start};
 use crate::metrics::Metrics;
+use crate::priority::give_way;
 use crate::readiness::Readiness;
 use crate::tasks::Tasks;
 use anyhow::Context;
@@ -49,12 +50,11 @@ impl CommonOptions {
 /// What a program's main future runs on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Runtime {
-    /// One worker that others take over from during long computations: control planes.
+    /// One worker that others take over from during long computations, behind traffic in the queue for a core: control
+    /// planes.
     Control,
     /// The calling thread only: proxies, whose data path makes runtimes of its own.
     Current,
-    /// This many workers that share work.
-    Workers(usize),
 }
 
 /// Runs a long computation while another thread goes on with everything else.
@@ -156,12 +156,12 @@ where
     start(name, &options.log)?;
     let mut builder = match runtime {
         Runtime::Current => tokio::runtime::Builder::new_current_thread(),
-        Runtime::Control | Runtime::Workers(_) => tokio::runtime::Builder::new_multi_thread(),
-    };
-    match runtime {
-        Runtime::Control => builder.worker_threads(CONTROL_WORKERS),
-        Runtime::Workers(workers) => builder.worker_threads(workers.max(1)),
-        Runtime::Current => &mut builder,
+        Runtime::Control => {
+            give_way();
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(CONTROL_WORKERS);
+            builder
+        }
     };
     let tokio = builder.thread_name(name).enable_all().build().context("cannot start threads")?;
     let ended = tokio.block_on(async {

@@ -1,13 +1,17 @@
 //! Tasks with names: none fails unseen.
 
 use crate::drain::Drain;
+use crate::priority::give_way;
 use futures_util::FutureExt;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
+use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span};
@@ -16,6 +20,9 @@ use tracing::{Instrument, debug, error, info_span};
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause before a failed task is started again: seldom enough to read the log, soon enough to heal by itself.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Stack of a thread: futures live on the heap.
+const STACK_BYTES: usize = 1024 * 1024;
 
 /// How a task may end: `()`, or a result whose error is logged.
 pub trait Outcome {
@@ -39,6 +46,8 @@ impl<E: Into<anyhow::Error>> Outcome for Result<(), E> {
 #[derive(Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
+    /// Where they run; `None`: where they are spawned.
+    runtime: Option<Handle>,
     drain: Drain,
     fatal: Arc<Mutex<Option<anyhow::Error>>>,
 }
@@ -52,7 +61,20 @@ impl fmt::Debug for Tasks {
 impl Tasks {
     /// None yet. A fatal failure begins `drain`.
     pub fn new(drain: Drain) -> Self {
-        Self { tracker: TaskTracker::new(), drain, fatal: Arc::default() }
+        Self { tracker: TaskTracker::new(), runtime: None, drain, fatal: Arc::default() }
+    }
+
+    /// The same tasks on a thread of their own, which gives way to those that carry traffic. It ends with `until`, and
+    /// what still runs on it then does too.
+    pub fn giving_way(&self, name: &'static str, until: impl Future<Output = ()> + Send + 'static) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let work = move || {
+            give_way();
+            runtime.block_on(until);
+        };
+        thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work)?;
+        Ok(Self { runtime: Some(handle), ..self.clone() })
     }
 
     /// Runs a task the process can live without: a panic or an error is logged, and the rest goes on.
@@ -60,7 +82,7 @@ impl Tasks {
     where
         F: Future<Output: Outcome> + Send + 'static,
     {
-        self.tracker.spawn(async move { drop(watched(name, task).await) })
+        self.run(async move { drop(watched(name, task).await) })
     }
 
     /// Runs a task the process is pointless without: a panic or an error begins the drain, and the process ends with it.
@@ -69,7 +91,7 @@ impl Tasks {
         F: Future<Output: Outcome> + Send + 'static,
     {
         let Self { drain, fatal, .. } = self.clone();
-        self.tracker.spawn(async move {
+        self.run(async move {
             if let Err(failure) = watched(name, task).await {
                 // The first failure is the cause; later ones mostly follow from it.
                 fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
@@ -88,7 +110,7 @@ impl Tasks {
         F: Future<Output: Outcome> + Send + 'static,
     {
         let drain = self.drain.clone();
-        self.tracker.spawn(async move {
+        self.run(async move {
             let mut pause = RESTART_PAUSE_MIN;
             while watched(name, start()).await.is_err() {
                 tokio::select! {
@@ -97,6 +119,13 @@ impl Tasks {
                 }
             }
         })
+    }
+
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        match &self.runtime {
+            Some(runtime) => self.tracker.spawn_on(task, runtime),
+            None => self.tracker.spawn(task),
+        }
     }
 
     /// Resolves when every task has ended. Tasks are told to end by the drain they watch.
@@ -148,6 +177,21 @@ mod tests {
         tasks.spawn("fine", async { anyhow::Ok(()) });
         tasks.finished().await;
         assert!(!drain.has_begun());
+    }
+
+    #[tokio::test]
+    async fn tasks_that_give_way_have_a_thread_of_their_own_as_long_as_it_lasts() {
+        let tasks = Tasks::new(Drain::new());
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let control = tasks.giving_way("control", async move { drop(ended.await) }).expect("one more thread");
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let names = async move { drop(tell.send(thread::current().name().map(str::to_owned))) };
+        drop(control.spawn("names", names));
+        assert_eq!(told.await.expect("told").as_deref(), Some("control"));
+        let endless = control.spawn("endless", std::future::pending::<()>());
+        drop(end);
+        assert!(endless.await.expect_err("cut off").is_cancelled());
+        tasks.finished().await;
     }
 
     #[tokio::test]
