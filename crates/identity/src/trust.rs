@@ -164,6 +164,9 @@ impl TrustStore {
     /// Who may speak for which domain is the caller's to know: a zone's bundle is taken for that zone's domains only.
     pub fn set(&self, trust: &Trust) -> Result<bool, TrustError> {
         let Trust { domain, anchors, sequence } = trust;
+        if self.get(domain).is_some_and(|held| held.sequence >= *sequence) {
+            return Ok(false);
+        }
         let mut certificates = Vec::new();
         for (index, text) in anchors.iter().enumerate() {
             let certificate = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| TrustError::Anchor {

@@ -110,6 +110,18 @@ pub struct Places {
 }
 
 impl Running {
+    /// Whether its zone has told a proxy what it is.
+    pub fn is_configured(&self) -> bool {
+        self.inbound.is_some() || self.gateway.is_some()
+    }
+
+    /// Whether a worker has something to do about it by itself: services, ports or what they are balanced over differ.
+    /// All else is seen by the next request.
+    pub fn moves(&self, before: &Self) -> bool {
+        !alike(&self.places, &before.places, Arc::ptr_eq)
+            || !alike(&self.services, &before.services, |now, before| now.ports.keys().eq(before.ports.keys()))
+    }
+
     /// Service and zone that `host` names, without a port.
     pub fn by_host(&self, host: &str) -> Option<(&Arc<Service>, Option<ZoneName>)> {
         // In its one form already, nearly always.
@@ -165,6 +177,12 @@ impl Places {
         })
         .sum()
     }
+}
+
+/// Whether the same services are in both, each with something that is the same.
+fn alike<T>(now: &BTreeMap<ServiceRef, T>, before: &BTreeMap<ServiceRef, T>, same: impl Fn(&T, &T) -> bool) -> bool {
+    let same = |(now, before): ((&ServiceRef, &T), (&ServiceRef, &T))| now.0 == before.0 && same(now.1, before.1);
+    now.len() == before.len() && now.iter().zip(before).all(same)
 }
 
 /// Chooses a backend by weight. One without a ready endpoint gives its share to the others; when none has any, all

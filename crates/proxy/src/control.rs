@@ -73,9 +73,9 @@ impl Applier {
     /// Runs these items. A publisher that says nothing of ourselves is not believed: absence never weakens.
     pub fn apply(&mut self, state: &State, items: &Items) {
         let own = items.contains_key(item::INBOUND) || items.contains_key(item::GATEWAY);
-        let runs = state.running().inbound.is_some() || state.running().gateway.is_some();
+        let before = state.running().clone();
         if !own {
-            if runs {
+            if before.is_configured() {
                 tracing::warn!("the control plane says nothing about this proxy; going on with the last configuration");
             }
             return;
@@ -92,8 +92,12 @@ impl Applier {
         let names = self.vips.as_mut().map(|vips| vips.names(&running)).unwrap_or_default();
         tracing::debug!(services = running.services.len(), endpoints = running.places.len(), "new configuration");
         // After trust, so that whoever hears of the change finds the anchors it is about.
+        // What is reported of a configuration is that there is one, and what is wrong with its listeners.
+        let told = before.is_configured() && before.listeners.is_empty() && running.listeners.is_empty();
         state.run(running, names);
-        state.tell();
+        if !told {
+            state.tell();
+        }
     }
 
     fn trust(&mut self, state: &State, wanted: &BTreeMap<TrustDomain, Arc<Trust>>) {
@@ -105,7 +109,7 @@ impl Applier {
         let gone: Vec<_> = self.trusted.iter().filter(|domain| !wanted.contains_key(*domain)).cloned().collect();
         for domain in gone {
             if !self.kept.iter().any(|kept| kept.domain == domain) {
-                state.trust.remove(&domain);
+                state.distrust(&domain);
             }
         }
         self.trusted = wanted.keys().cloned().collect();

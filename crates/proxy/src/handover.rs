@@ -70,11 +70,7 @@ pub fn admin(state: &State, address: std::net::SocketAddr) -> Option<TcpListener
 
 /// Ready to serve as the process before us did; returns when the sockets are ours alone.
 pub async fn complete(state: &State, inherited: Inherited, data: &DataDir) -> Result<(), TakeOverError> {
-    let configured = {
-        let running = state.running();
-        running.inbound.is_some() || running.gateway.is_some()
-    };
-    if !configured {
+    if !state.running().is_configured() {
         return Err(TakeOverError::Unconfigured);
     }
     // So that the first word to the zone is not "unready".

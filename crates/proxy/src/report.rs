@@ -101,11 +101,10 @@ fn load(state: &State) -> Option<f64> {
 fn report(state: &State, version: &str) -> ProxyReport {
     let unready_ports = state.apps.unready();
     let running = state.running();
-    let configured = running.inbound.is_some() || running.gateway.is_some();
     let draining = state.drain_begun();
     ProxyReport {
         version: version.to_owned(),
-        ready: configured && unready_ports.is_empty() && !draining && !state.overload.is_unready(),
+        ready: running.is_configured() && unready_ports.is_empty() && !draining && !state.overload.is_unready(),
         unready_ports,
         unwell: state.apps.unwell(),
         draining,

@@ -22,7 +22,7 @@ use crate::tcp::preamble;
 use crate::vips::Vips;
 use crate::worker::Worker;
 use identity::{ClientAuth, Expect, server_config};
-use process::{Admin, DataDir, Offer, Process};
+use process::{Admin, DataDir, Offer, Process, Readiness};
 use rustls::ServerConfig;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -67,7 +67,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Threads.
-    #[error("cannot start a worker thread: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
 
@@ -178,7 +178,9 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     let (addresses, control) = watch::channel(control);
     let reports = Reports::default();
     let end = CancellationToken::new();
-    tasks.spawn("config", applier.follow(state.clone(), follower.watch()));
+    // What talks to the control plane, so that a storm of changes takes no time from requests.
+    let background = tasks.giving_way("control", state.gone.clone().cancelled_owned()).map_err(StartError::Thread)?;
+    background.spawn("config", applier.follow(state.clone(), follower.watch()));
     let mut dns = None;
     if let Role::Sidecar(Sidecar { dns: Some(address), .. }) = config.role {
         let (udp, tcp) = dns_sockets(&state, address).await?;
@@ -186,8 +188,8 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     }
     let memory = Memory::bounded(config.memory_max);
     tasks.spawn("load", overload::watch(state.clone(), memory, process.readiness.clone()));
-    tasks.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));
-    tasks.spawn(
+    background.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));
+    background.spawn(
         "link",
         link(state.clone(), follower.clone(), reports, control.clone(), config.version.clone(), end.clone()),
     );
@@ -200,26 +202,11 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
         let state = state.clone();
         move || state.tell()
     };
-    tasks.spawn("renewal", enroll::renew(credentials, trust, zone, control, data.path().to_owned(), random, told));
+    background.spawn("renewal", enroll::renew(credentials, trust, zone, control, data.path().to_owned(), random, told));
     if let Some(probes) = probes {
         tasks.spawn("probes", probe::run(state.clone(), probes));
     }
-    let (readiness, ready_state) = (process.readiness.clone(), state.clone());
-    tasks.spawn("ready", async move {
-        let mut changed = ready_state.changed();
-        loop {
-            let running = ready_state.running().clone();
-            if let (Some(edge), Some(_)) = (&edge, &running.gateway) {
-                edge.keep(&running);
-            }
-            if running.inbound.is_some() || running.gateway.is_some() {
-                readiness.met("config");
-            }
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
-    });
+    tasks.spawn("ready", configured(state.clone(), edge, process.readiness.clone()));
 
     tasks.spawn("next", handover::on_signal());
     let giver = handover::Giver { state: state.clone(), data, follower, control: addresses };
@@ -236,6 +223,24 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     }
     end.cancel();
     Ok(())
+}
+
+/// Waits for a first configuration. From then on a gateway forgets endpoints that are gone.
+async fn configured(state: Arc<State>, edge: Option<Arc<Edge>>, readiness: Readiness) {
+    let (mut changed, mut moved) = (state.changed(), state.moved());
+    while !state.running().is_configured() {
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+    readiness.met("config");
+    let Some(edge) = edge else { return };
+    loop {
+        edge.keep(&state.running());
+        if moved.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn given(giver: handover::Giver, offer: Option<Offer>) {

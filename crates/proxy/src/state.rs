@@ -12,7 +12,7 @@ use crate::vips::Names;
 use crate::worker::Worker;
 use api::config::EndpointsPlace;
 use api::kinds::Place;
-use api::{RouteReason, SpiffeId, ZoneName};
+use api::{RouteReason, SpiffeId, TrustDomain, ZoneName};
 use arc_swap::ArcSwap;
 use identity::{LiveCredentials, TrustStore};
 use std::collections::BTreeMap;
@@ -91,6 +91,8 @@ pub struct State {
     running: ArcSwap<Running>,
     names: watch::Sender<Arc<Names>>,
     changed: watch::Sender<u64>,
+    moved: watch::Sender<u64>,
+    distrusted: watch::Sender<u64>,
     workers: RwLock<Vec<Arc<Worker>>>,
     worker_count: AtomicUsize,
     ejected: Mutex<BTreeMap<usize, BTreeMap<String, RouteReason>>>,
@@ -129,6 +131,8 @@ impl State {
             running: ArcSwap::default(),
             names: watch::Sender::default(),
             changed: watch::Sender::new(0),
+            moved: watch::Sender::new(0),
+            distrusted: watch::Sender::new(0),
             workers: RwLock::default(),
             worker_count: AtomicUsize::new(0),
             ejected: Mutex::default(),
@@ -142,11 +146,12 @@ impl State {
         self.running.load()
     }
 
-    /// Swaps configuration. Connections stay; the next request on each sees it.
+    /// Swaps configuration. Connections stay; the next request on each sees it. Workers are woken for what they look
+    /// after by themselves, and for nothing else.
     pub fn run(&self, running: Arc<Running>, names: Names) {
         self.breakers.keep(|service| running.services.contains_key(service));
-        self.running.store(running);
-        self.names.send_if_modified(|held| {
+        let before = self.running.swap(running.clone());
+        let renamed = self.names.send_if_modified(|held| {
             let differs = **held != names;
             if differs {
                 *held = Arc::new(names);
@@ -154,6 +159,14 @@ impl State {
             differs
         });
         self.changed.send_modify(|count| *count += 1);
+        if renamed || running.moves(&before) {
+            self.moved.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Changes with every configuration that has other endpoints, services, ports or names.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
     }
 
     /// Changes with every configuration.
@@ -164,6 +177,20 @@ impl State {
     /// Configurations run so far.
     pub fn swaps(&self) -> u64 {
         *self.changed.borrow()
+    }
+
+    /// Believes nobody of this domain any more, and ends what they have open.
+    pub fn distrust(&self, domain: &TrustDomain) {
+        self.trust.remove(domain);
+        self.distrusted.send_modify(|count| *count += 1);
+    }
+
+    /// Resolves when this domain is not trusted any more. Unlike [`Self::changed`] it sleeps through new configurations,
+    /// as each of thousands of connections waits for it.
+    pub async fn distrusted(&self, domain: &TrustDomain) {
+        let mut distrusted = self.distrusted.subscribe();
+        // The sender is ours, so that the wait cannot fail.
+        let _ = distrusted.wait_for(|_| self.trust.get(domain).is_none()).await;
     }
 
     /// Names and virtual addresses of this moment.

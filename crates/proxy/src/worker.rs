@@ -134,7 +134,7 @@ impl Worker {
 
     /// Looks after balancers and connections until the worker ends.
     pub async fn tend(self: Arc<Self>, number: usize) {
-        let mut changed = self.state.changed();
+        let mut moved = self.state.moved();
         loop {
             let callees = self.callees();
             let running = self.state.running().clone();
@@ -148,7 +148,7 @@ impl Worker {
             self.state.set_ejected(number, ejected);
             self.apps.sweep();
             tokio::select! {
-                _ = changed.changed() => {}
+                _ = moved.changed() => {}
                 () = sleep(TEND_EVERY), if !quiet => {}
                 () = sleep(TEND_EVERY * 10), if quiet => {}
             }

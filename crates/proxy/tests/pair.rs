@@ -284,9 +284,7 @@ async fn a_withdrawn_trust_domain_cuts_its_live_connections() {
     let mut client = Client::to(pair.web.outbound).await;
     assert_eq!(client.get(CART, "/").await.status(), 200);
     let cart = &pair.carts[0].state;
-    cart.trust.remove(pair.web.id.trust_domain());
-    let ports = pair.apps[0].inbound(Protocol::Http);
-    pair.carts[0].apply(&Plan::default().own("west", "cart", ports, allow_all()).0);
+    cart.distrust(pair.web.id.trust_domain());
     let answer = client.get(CART, "/").await;
     assert!(answer.status() >= 502, "{} {}", answer.status(), answer.text);
 }

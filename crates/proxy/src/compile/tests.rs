@@ -71,6 +71,16 @@ fn what_did_not_change_stays_the_same_object() {
     let third = compiler.compile(&items).0;
     assert!(!Arc::ptr_eq(&second.places[&cart()], &third.places[&cart()]));
     assert_eq!((second.places[&cart()].ready(None), third.places[&cart()].ready(None)), (1, 0));
+    items.insert("outbound/default/shop/cart".into(), {
+        let text = String::from_utf8(outbound("other").to_vec()).unwrap();
+        text.replace("\"port\":80", "\"port\":81").into_bytes().into()
+    });
+    let fourth = compiler.compile(&items).0;
+    let empty = Running::default();
+    let steps = [(&empty, &first, true), (&first, &second, false), (&second, &third, true), (&third, &fourth, true)];
+    for (number, (before, after, moves)) in steps.into_iter().enumerate() {
+        assert_eq!((after.moves(before), before.moves(after)), (moves, moves), "step {number}");
+    }
 }
 
 #[test]

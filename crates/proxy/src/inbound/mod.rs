@@ -74,13 +74,11 @@ pub async fn serve(worker: Arc<Worker>, tls: Arc<ServerConfig>, tcp: TcpStream) 
     }
 }
 
-/// Resolves when the anchors of a domain are taken away.
+/// Resolves when the domain of a caller is not trusted any more; never for a caller of none.
 pub(crate) async fn withdrawn(state: Arc<State>, domain: Option<TrustDomain>) {
-    let mut changed = state.changed();
-    while domain.as_ref().is_none_or(|domain| state.trust.get(domain).is_some()) {
-        if changed.changed().await.is_err() {
-            return std::future::pending().await;
-        }
+    match domain {
+        Some(domain) => state.distrusted(&domain).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Keeps listeners in step with names until the proxy drains. `number` is the worker's.
 pub async fn keep(worker: Arc<Worker>, number: usize) {
-    let mut changed = worker.state.changed();
+    let mut moved = worker.state.moved();
     let names = worker.state.names();
     let mut open: BTreeMap<SocketAddr, CancellationToken> = BTreeMap::new();
     loop {
-        changed.borrow_and_update();
+        moved.borrow_and_update();
         let wanted = wanted(&worker.running(), &names.borrow().clone());
         open.retain(|address, stop| {
             let keep = wanted.contains_key(address);
@@ -45,7 +45,7 @@ pub async fn keep(worker: Arc<Worker>, number: usize) {
         }
         tokio::select! {
             () = worker.state.drain.cancelled() => return,
-            more = changed.changed() => if more.is_err() { return },
+            more = moved.changed() => if more.is_err() { return },
         }
     }
 }
