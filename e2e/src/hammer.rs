@@ -62,6 +62,17 @@ impl Lap {
         self.latencies_us.get(rank.saturating_sub(1)).map_or(0.0, |us| f64::from(*us) / 1e3)
     }
 
+    /// Counts another as if they were one.
+    pub fn add(&mut self, other: Self) {
+        self.good += other.good;
+        self.failed += other.failed;
+        self.opened += other.opened;
+        self.examples.extend(other.examples);
+        self.latencies_us.extend(other.latencies_us);
+        self.latencies_us.sort_unstable();
+        self.lasted += other.lasted;
+    }
+
     /// Answers a second.
     pub fn rate(&self) -> f64 {
         self.good as f64 / self.lasted.as_secs_f64().max(1e-3)

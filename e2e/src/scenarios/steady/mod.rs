@@ -95,6 +95,9 @@ async fn came_up(report: &mut Report, fact: &str, mesh: &Mesh) -> bool {
     row.passed()
 }
 
+/// What each load counted.
+type Laps = Vec<(&'static str, Lap)>;
+
 /// Loads of every protocol at once, through the caller's proxy.
 struct Loads(Vec<(&'static str, Hammer)>);
 
@@ -122,11 +125,11 @@ impl Loads {
         Ok(())
     }
 
-    fn laps(&self) -> Vec<(&'static str, Lap)> {
+    fn laps(&self) -> Laps {
         self.0.iter().map(|(name, hammer)| (*name, hammer.lap())).collect()
     }
 
-    async fn stop(self) -> Vec<(&'static str, Lap)> {
+    async fn stop(self) -> Laps {
         let mut laps = Vec::new();
         for (name, hammer) in self.0 {
             laps.push((name, hammer.stop().await));
