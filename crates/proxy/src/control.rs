@@ -91,11 +91,11 @@ impl Applier {
         state.apps.set(ports, &health);
         let names = self.vips.as_mut().map(|vips| vips.names(&running)).unwrap_or_default();
         tracing::debug!(services = running.services.len(), endpoints = running.places.len(), "new configuration");
-        // After trust, so that whoever hears of the change finds the anchors it is about.
         // What is reported of a configuration is that there is one, and what is wrong with its listeners.
-        let told = before.is_configured() && before.listeners.is_empty() && running.listeners.is_empty();
+        let news = !before.is_configured() || !before.listeners.is_empty() || !running.listeners.is_empty();
+        // After trust, so that whoever hears of the change finds the anchors it is about.
         state.run(running, names);
-        if !told {
+        if news {
             state.tell();
         }
     }

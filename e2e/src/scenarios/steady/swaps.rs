@@ -52,23 +52,31 @@ pub async fn look(town: &Town<'_>, row: &mut Row) -> Result<()> {
     let wanted = wanted * u64::from(rounds);
     row.expect(swapped >= wanted, format!("only {swapped} of {wanted} swaps"));
     row.expect(unchanged == 0, format!("{unchanged} swaps by documents for nobody"));
-    let [calm, beside, swapping] = [without.clone(), beside, with].map(together);
+    let ranges: Vec<[(f64, f64); 2]> =
+        (0..without[0].len()).map(|load| [range(&without, load), range(&with, load)]).collect();
+    let [calm, beside, swapping] = [without, beside, with].map(together);
     all_good(row, "without swaps", &calm);
     all_good(row, "documents for nobody", &beside);
     all_good(row, "with swaps", &swapping);
     for (index, (name, calm)) in calm.iter().enumerate() {
-        let of_each = without.iter().map(|laps| laps[index].1.within_ms(0.99));
-        let (least, most) = of_each.fold((f64::MAX, 0.0_f64), |(least, most), p99| (least.min(p99), most.max(p99)));
         let [calm, beside, swapping] = [calm, &beside[index].1, &swapping[index].1].map(|lap| lap.within_ms(0.99));
-        row.saw(format!("{name}: p99 of quiet stretches {least:.1} to {most:.1} ms, with swaps {swapping:.1}"));
+        let [(least, most), (with_least, with_most)] = ranges[index];
+        row.saw(format!(
+            "{name}: p99 of each stretch {least:.1} to {most:.1} ms, with swaps {with_least:.1} to {with_most:.1}"
+        ));
         row.figure(&format!("p99 ms, {name}, without"), calm);
-        row.figure(&format!("p99 ms, {name}, without, worst stretch"), most);
         row.figure(&format!("p99 ms, {name}, with documents for nobody"), beside);
         row.figure(&format!("p99 ms, {name}, with"), swapping);
         let limit = calm * P99_FACTOR_MAX + P99_MORE_MS_MAX;
         row.expect(swapping <= limit, format!("{name}: p99 {swapping:.1} ms with swaps, {calm:.1} ms without"));
     }
     Ok(())
+}
+
+/// The least and the most p99 of any stretch of one load, in milliseconds.
+fn range(stretches: &[Laps], load: usize) -> (f64, f64) {
+    let each = stretches.iter().map(|laps| laps[load].1.within_ms(0.99));
+    each.fold((f64::MAX, 0.0), |(least, most), p99| (least.min(p99), most.max(p99)))
 }
 
 /// What was counted in several stretches.
