@@ -166,6 +166,7 @@ where
     let tokio = builder.thread_name(name).enable_all().build().context("cannot start threads")?;
     let ended = tokio.block_on(async {
         let process = Process::new(name, options);
+        let process = Process { tasks: process.tasks.clone().alone(), ..process };
         process.drain.on_signals().context("cannot listen for signals")?;
         info!(program = name, version = env!("CARGO_PKG_VERSION"), "starting");
         until_drained(&process, run(process.clone())).await

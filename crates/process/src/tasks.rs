@@ -48,6 +48,8 @@ pub struct Tasks {
     tracker: TaskTracker,
     /// Where they run; `None`: where they are spawned.
     runtime: Option<Handle>,
+    /// No other program is in this process.
+    alone: bool,
     drain: Drain,
     fatal: Arc<Mutex<Option<anyhow::Error>>>,
 }
@@ -61,12 +63,21 @@ impl fmt::Debug for Tasks {
 impl Tasks {
     /// None yet. A fatal failure begins `drain`.
     pub fn new(drain: Drain) -> Self {
-        Self { tracker: TaskTracker::new(), runtime: None, drain, fatal: Arc::default() }
+        Self { tracker: TaskTracker::new(), runtime: None, alone: false, drain, fatal: Arc::default() }
+    }
+
+    /// The same, of a program that has its process for itself.
+    pub(crate) fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     /// The same tasks on a thread of their own, which gives way to those that carry traffic. It ends with `until`, and
-    /// what still runs on it then does too.
+    /// what still runs on it then does too. Programs that share a process, as in tests, have no such thread: each can
+    /// be ended or frozen by its one.
     pub fn giving_way(&self, name: &'static str, until: impl Future<Output = ()> + Send + 'static) -> io::Result<Self> {
+        if !self.alone {
+            return Ok(self.clone());
+        }
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let work = move || {
@@ -181,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn tasks_that_give_way_have_a_thread_of_their_own_as_long_as_it_lasts() {
-        let tasks = Tasks::new(Drain::new());
+        let tasks = Tasks::new(Drain::new()).alone();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         let control = tasks.giving_way("control", async move { drop(ended.await) }).expect("one more thread");
         let (tell, told) = tokio::sync::oneshot::channel();
