@@ -35,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Others hear that we leave, and choose somebody else, before connections end.
 const LEAVE: Duration = Duration::from_millis(1_000);
+/// The next process has this long to take our place on the stream to the zone, which would see nobody in between.
+const SUCCEEDED: Duration = Duration::from_secs(5);
 /// Stack of a worker thread: futures live on the heap.
 const STACK_BYTES: usize = 1024 * 1024;
 /// Format of the data folder.
@@ -209,6 +211,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     tasks.spawn("ready", configured(state.clone(), edge, process.readiness.clone()));
 
     tasks.spawn("next", handover::on_signal());
+    let mut line = follower.link();
     let giver = handover::Giver { state: state.clone(), data, follower, control: addresses };
     tokio::select! {
         () = process.drain.begun() => drain(&state).await,
@@ -219,6 +222,7 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
                 dns.abort();
             }
             finish(&state).await;
+            let _ = timeout(SUCCEEDED, line.wait_for(|line| !line.connected)).await;
         }
     }
     end.cancel();
