@@ -190,7 +190,8 @@ pub async fn run(config: Config, process: Process) -> Result<(), StartError> {
     }
     let memory = Memory::bounded(config.memory_max);
     tasks.spawn("load", overload::watch(state.clone(), memory, process.readiness.clone()));
-    background.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));
+    // It reads counters under locks of workers, and who gives way must not hold what they wait for.
+    tasks.spawn("reports", reports.clone().run(state.clone(), probes.clone(), config.version.clone()));
     background.spawn(
         "link",
         link(state.clone(), follower.clone(), reports, control.clone(), config.version.clone(), end.clone()),
