@@ -373,9 +373,7 @@ impl<I> Gate<I> {
         }
         if !self.waits {
             self.waits = true;
-            told.turn_over();
-            // Polled once, it wakes us when the worker has done all it had to do and looked at its sockets.
-            return pin!(yield_now()).poll(cx);
+            return others_first(told, cx);
         }
         if told.is_turn_over() {
             return Poll::Pending;
@@ -489,15 +487,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gate<I> {
             match read {
                 Poll::Ready(Ok(Read::Done)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(Read::Again)) => {}
-                Poll::Ready(Ok(Read::Later)) => {
-                    this.judge.told.turn_over();
-                    ready!(pin!(yield_now()).poll(cx));
-                }
+                Poll::Ready(Ok(Read::Later)) => ready!(others_first(&this.judge.told, cx)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => ready!(this.poll_late(cx)),
             }
         }
     }
+}
+
+/// Ends the turn of this connection.
+fn others_first(told: &Told, cx: &mut Context<'_>) -> Poll<()> {
+    told.turn_over();
+    // Polled once, it wakes us when the worker has done all it had to do and looked at its sockets.
+    pin!(yield_now()).poll(cx)
 }
 
 /// What a read brought.

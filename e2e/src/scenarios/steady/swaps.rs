@@ -81,14 +81,11 @@ fn range(stretches: &[Laps], load: usize) -> (f64, f64) {
 
 /// What was counted in several stretches.
 fn together(stretches: Vec<Laps>) -> Laps {
-    let mut stretches = stretches.into_iter();
-    let mut all = stretches.next().unwrap_or_default();
-    for stretch in stretches {
-        for ((_, sum), (_, lap)) in all.iter_mut().zip(stretch) {
-            sum.add(lap);
-        }
-    }
-    all
+    let add = |mut all: Laps, stretch: Laps| {
+        all.iter_mut().zip(stretch).for_each(|((_, sum), (_, lap))| sum.add(lap));
+        all
+    };
+    stretches.into_iter().reduce(add).unwrap_or_default()
 }
 
 /// Writes one document over and over: of several for one service, all but one would change nothing.
