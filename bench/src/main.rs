@@ -4,6 +4,7 @@ mod install;
 mod measure;
 mod peers;
 mod report;
+mod swaps;
 mod weft;
 
 use anyhow::{Context as _, Result, bail};
@@ -28,6 +29,10 @@ struct Options {
     /// Peers to measure, separated by commas.
     #[arg(long, value_delimiter = ',', default_values_t = ["weft", "envoy", "haproxy"].map(String::from))]
     only: Vec<String>,
+    /// Measures each run twice, without and with so many new configurations a second; peers that take none while they
+    /// run are left out.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    swaps: Option<f64>,
     /// Appends one JSON line for each run.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -56,26 +61,49 @@ fn main() -> Result<()> {
         for path in &paths {
             for peer in &options.only {
                 let Some(mut proxies) = peers::start(&rig, peer, *path)? else { continue };
-                let measured = measure::run(&rig, &mut proxies, options.seconds);
-                proxies.stop();
-                let run = report::Run {
-                    path: *path,
-                    peer: peer.clone(),
-                    round,
-                    measured: measured.with_context(|| format!("{peer} on path {path:?}"))?,
-                };
-                eprintln!("{}", report::line(&run));
-                if let Some(file) = &options.json {
-                    let mut out = OpenOptions::new().create(true).append(true).open(file)?;
-                    writeln!(out, "{}", serde_json::to_string(&run)?)?;
+                if options.swaps.is_some() && proxies.swap.is_none() {
+                    eprintln!("{peer} takes no configuration while it runs: left out");
+                    proxies.stop();
+                    continue;
                 }
-                runs.push(run);
+                let measured = measured(&mut proxies, &options, round);
+                proxies.stop();
+                for (swaps, measured) in measured.with_context(|| format!("{peer} on path {path:?}"))? {
+                    let run = report::Run { path: *path, peer: peer.clone(), round, swaps, measured };
+                    eprintln!("{}", report::line(&run));
+                    if let Some(file) = &options.json {
+                        let mut out = OpenOptions::new().create(true).append(true).open(file)?;
+                        writeln!(out, "{}", serde_json::to_string(&run)?)?;
+                    }
+                    runs.push(run);
+                }
             }
         }
     }
     if runs.is_empty() {
         bail!("nothing was measured; is every peer missing?");
     }
-    print!("{}", report::table(&runs));
+    print!("{}", if options.swaps.is_some() { report::swaps(&runs) } else { report::table(&runs) });
     Ok(())
+}
+
+/// What one start of proxies gives, with the configurations that each of them has begun to run meanwhile.
+fn measured(proxies: &mut peers::Proxies, options: &Options, round: usize) -> Result<Vec<(f64, measure::Measured)>> {
+    let (calm, seconds) = (measure::prepare(proxies)?, options.seconds);
+    let Some(rate) = options.swaps else { return Ok(vec![(0.0, measure::load(proxies, seconds, calm)?)]) };
+    // Which comes first takes turns, as proxies are not the same after a load.
+    let order = if round.is_multiple_of(2) { [false, true] } else { [true, false] };
+    let one = |swapping| match swapping {
+        false => Ok((0.0, measure::load(proxies, seconds, calm)?)),
+        true => {
+            let (measured, swaps) = swaps::beside(proxies, rate, |proxies| measure::load(proxies, seconds, calm))?;
+            Ok((swaps, measured))
+        }
+    };
+    order.into_iter().map(one).collect()
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "a number of changes a second".to_owned())?;
+    if rate > 0.0 && rate.is_finite() { Ok(rate) } else { Err("more than 0 a second".into()) }
 }

@@ -1,6 +1,6 @@
 //! One run: warm up, load, and what the proxies spent.
 
-use crate::peers::{BACKEND, BODY_BYTES, ENTRY_CONNECTIONS, LOAD_CORE, Proxies, Rig};
+use crate::peers::{BACKEND, BODY_BYTES, ENTRY_CONNECTIONS, LOAD_CORE, Proxies};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use std::fs;
@@ -35,12 +35,25 @@ pub struct Measured {
     pub loaded_mib: f64,
 }
 
-/// Loads the entry of `proxies` for `seconds`.
-pub fn run(_rig: &Rig, proxies: &mut Proxies, seconds: u32) -> Result<Measured> {
+/// Memory of proxies that have served no load yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Calm {
+    idle_mib: f64,
+    many_mib: f64,
+}
+
+/// Waits for `proxies`, looks at their memory, and warms them up.
+pub fn prepare(proxies: &Proxies) -> Result<Calm> {
     proxies.wait_ready()?;
     let idle_mib = resident_mib(&proxies.pids);
     let many_mib = many(proxies)?;
     wrk(proxies, 1)?;
+    Ok(Calm { idle_mib, many_mib })
+}
+
+/// Loads the entry of `proxies` for `seconds`.
+pub fn load(proxies: &Proxies, seconds: u32, calm: Calm) -> Result<Measured> {
+    let Calm { idle_mib, many_mib } = calm;
     let before = cpu_seconds(&proxies.pids);
     let seen = wrk(proxies, seconds)?;
     let spent = cpu_seconds(&proxies.pids) - before;

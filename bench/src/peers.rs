@@ -2,6 +2,7 @@
 //!
 //! Peers are lean: routing and nothing else. What Weft does besides (authorization, metrics, balancing, retries) stays on.
 
+use crate::swaps::{Swap, ask, metric};
 use crate::{Path, install, measure, weft};
 use anyhow::{Context as _, Result, bail};
 use rcgen::{
@@ -24,6 +25,8 @@ pub const BACKEND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::I
 pub const ENTRY_CONNECTIONS: u32 = 64;
 const ENTRY_PORT: u16 = 20_000;
 const BETWEEN_PORT: u16 = 20_001;
+/// Of the first Envoy; the second has the next.
+const ADMIN_PORT: u16 = 20_010;
 /// Of an answer.
 pub const BODY_BYTES: usize = 1024;
 const START_MAX: Duration = Duration::from_secs(20);
@@ -49,6 +52,8 @@ pub struct Proxies {
     pub entry: SocketAddr,
     /// `Host` of the load.
     pub host: String,
+    /// How they get another configuration; `None`: not while they run.
+    pub swap: Option<Swap>,
     /// What has to be taken down besides the processes.
     pub down: Option<Box<dyn FnOnce()>>,
 }
@@ -93,7 +98,7 @@ impl Proxies {
     /// A set of pinned processes with the usual entry.
     pub fn new(children: Vec<Child>) -> Self {
         let pids = children.iter().map(Child::id).collect();
-        Self { children, pids, entry: local(ENTRY_PORT), host: SERVER_NAME.into(), down: None }
+        Self { children, pids, entry: local(ENTRY_PORT), host: SERVER_NAME.into(), swap: None, down: None }
     }
 
     /// Waits for the entry to accept connections.
@@ -115,12 +120,18 @@ impl Proxies {
 /// Starts `peer` on `path`; `None` when it cannot be had.
 pub fn start(rig: &Rig, peer: &str, path: Path) -> Result<Option<Proxies>> {
     let folder = rig.folder();
+    let mut swap = None;
     let hops: Vec<Child> = match peer {
         "weft" => return weft::start(rig, path).map(Some),
         "envoy" => {
             let Some(program) = &rig.envoy else { return Ok(None) };
             let mut hops = Vec::new();
-            for (name, config) in envoy_configs(folder, path) {
+            let configs = envoy_configs(folder, path);
+            let admins: Vec<SocketAddr> = (ADMIN_PORT..).map(local).take(configs.len()).collect();
+            routes(folder, 0)?;
+            swap = Some(envoy_swap(folder.to_owned(), admins.clone()));
+            for ((name, mut config), admin) in configs.into_iter().zip(admins) {
+                config["admin"] = json!({"address": address(admin)});
                 let file = folder.join(format!("envoy-{name}.json"));
                 fs::write(&file, config.to_string())?;
                 let flags = ["--concurrency", "1", "--disable-hot-restart", "-l", "off", "-c", &file.to_string_lossy()];
@@ -145,7 +156,7 @@ pub fn start(rig: &Rig, peer: &str, path: Path) -> Result<Option<Proxies>> {
     if path == Path::B {
         wait_port(local(BETWEEN_PORT))?;
     }
-    Ok(Some(Proxies::new(hops)))
+    Ok(Some(Proxies { swap, ..Proxies::new(hops) }))
 }
 
 /// Starts `program` on one core.
@@ -245,10 +256,10 @@ fn haproxy_configs(folder: &FilePath, path: Path) -> Vec<(&'static str, String)>
 
 fn envoy_configs(folder: &FilePath, path: Path) -> Vec<(&'static str, Value)> {
     match path {
-        Path::A => vec![("a", envoy(ENTRY_PORT, "HTTP1", None, BACKEND, None))],
+        Path::A => vec![("a", envoy(folder, ENTRY_PORT, "HTTP1", None, BACKEND, None))],
         Path::B => vec![
-            ("in", envoy(BETWEEN_PORT, "HTTP2", Some(envoy_tls(folder, "server")), BACKEND, None)),
-            ("out", envoy(ENTRY_PORT, "HTTP1", None, local(BETWEEN_PORT), Some(envoy_tls(folder, "client")))),
+            ("in", envoy(folder, BETWEEN_PORT, "HTTP2", Some(envoy_tls(folder, "server")), BACKEND, None)),
+            ("out", envoy(folder, ENTRY_PORT, "HTTP1", None, local(BETWEEN_PORT), Some(envoy_tls(folder, "client")))),
         ],
     }
 }
@@ -274,13 +285,47 @@ fn envoy_tls(folder: &FilePath, who: &str) -> Value {
     json!({"name": "tls", "typed_config": config})
 }
 
-fn envoy(listen: u16, codec: &str, tls: Option<Value>, to: SocketAddr, upstream_tls: Option<Value>) -> Value {
-    let address = |at: SocketAddr| json!({"socket_address": {"address": at.ip().to_string(), "port_value": at.port()}});
-    let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "up", "timeout": "15s"}});
+/// Where Envoys read their routes, again whenever another file is moved there.
+const ROUTES: &str = "envoy-routes.json";
+
+fn address(at: SocketAddr) -> Value {
+    json!({"socket_address": {"address": at.ip().to_string(), "port_value": at.port()}})
+}
+
+/// Puts routes in place that differ by `number`.
+fn routes(folder: &FilePath, number: u64) -> Result<()> {
+    let timeout = format!("{}.{:03}s", 15 + number / 1_000, number % 1_000);
+    let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "up", "timeout": timeout}});
+    let routes = json!({"version_info": number.to_string(), "resources": [{
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": "all", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]}]});
+    let fresh = folder.join("envoy-routes.new");
+    fs::write(&fresh, routes.to_string())?;
+    Ok(fs::rename(fresh, folder.join(ROUTES))?)
+}
+
+fn envoy_swap(folder: PathBuf, admins: Vec<SocketAddr>) -> Swap {
+    let reloads = |admin: &SocketAddr| {
+        metric(&ask(*admin, "GET", "/stats?filter=config_reload$", "", "")?, "http.in.rds.all.config_reload")
+    };
+    Swap {
+        give: Box::new(move |number| routes(&folder, number)),
+        seen: Box::new(move || admins.iter().map(reloads).sum()),
+    }
+}
+
+fn envoy(
+    folder: &FilePath,
+    listen: u16,
+    codec: &str,
+    tls: Option<Value>,
+    to: SocketAddr,
+    upstream_tls: Option<Value>,
+) -> Value {
     let manager = json!({
         "@type": format!("{ENVOY_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "in", "codec_type": codec,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "rds": {"route_config_name": "all", "config_source": {"path_config_source": {"path": folder.join(ROUTES)}}},
         "http_filters": [{"name": "router", "typed_config": {"@type": format!("{ENVOY_TYPES}.filters.http.router.v3.Router")}}],
     });
     let mut chain = json!({"filters": [{"name": "http", "typed_config": manager}]});
@@ -301,7 +346,7 @@ fn envoy(listen: u16, codec: &str, tls: Option<Value>, to: SocketAddr, upstream_
                 {"@type": options, "explicit_http_config": {"http2_protocol_options": {}}}
         });
     }
-    json!({"static_resources": {
+    json!({"node": {"id": "bench", "cluster": "bench"}, "static_resources": {
         "listeners": [{"name": "entry", "address": address(local(listen)), "filter_chains": [chain]}],
         "clusters": [cluster],
     }})

@@ -14,6 +14,8 @@ pub struct Run {
     pub peer: String,
     /// From 0.
     pub round: usize,
+    /// Configurations that each proxy has begun to run meanwhile.
+    pub swaps: f64,
     /// What came out.
     #[serde(flatten)]
     pub measured: Measured,
@@ -21,9 +23,9 @@ pub struct Run {
 
 /// One run as a line.
 pub fn line(run: &Run) -> String {
-    let Run { path, peer, round, measured: m } = run;
+    let Run { path, peer, round, swaps, measured: m } = run;
     format!(
-        "round {round} path {path:?} {peer:8} {:6.2} CPU s/100k  {:8.0} req/s  p50 {:6.0} us  p99 {:6.0} us  {:5.1} MiB idle  bad {}",
+        "round {round} path {path:?} {peer:8} {:6.2} CPU s/100k  {:8.0} req/s  p50 {:6.0} us  p99 {:6.0} us  {:5.1} MiB idle  bad {}  {swaps} swaps",
         m.cpu_s_per_100k, m.rate, m.p50_us, m.p99_us, m.idle_mib, m.bad
     )
 }
@@ -60,6 +62,45 @@ pub fn table(runs: &[Run]) -> String {
                 of(runs, path, peer, |m| m.bad as f64).iter().sum::<f64>(),
             );
         }
+    }
+    out
+}
+
+/// Medians without and with new configurations, and what they cost.
+pub fn swaps(runs: &[Run]) -> String {
+    let mut out = String::from(
+        "| path | proxy | new configurations | p99 us without (min-max) | p99 us with (min-max) | more | p50 us | p50 us with | req/s | req/s with | bad |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let mut seen: Vec<(Path, &str)> = Vec::new();
+    for Run { path, peer, .. } in runs {
+        if !seen.contains(&(*path, peer)) {
+            seen.push((*path, peer));
+        }
+    }
+    for (path, peer) in seen {
+        let (swapping, calm): (Vec<Run>, Vec<Run>) =
+            runs.iter().filter(|run| run.path == path && run.peer == peer).cloned().partition(|run| run.swaps > 0.0);
+        let all = |runs: &[Run], value: fn(&Measured) -> f64| of(runs, path, peer, value);
+        let mid = |runs: &[Run], value: fn(&Measured) -> f64| median(&all(runs, value));
+        let p99 = |runs: &[Run]| {
+            let all = all(runs, |m| m.p99_us);
+            let (least, most) =
+                (all.iter().copied().fold(f64::INFINITY, f64::min), all.iter().copied().fold(0.0, f64::max));
+            format!("{:.0} ({least:.0}-{most:.0})", median(&all))
+        };
+        let _ = writeln!(
+            out,
+            "| {path:?} | {peer} | {:.0} | {} | {} | {:+.0} % | {:.0} | {:.0} | {:.0} | {:.0} | {} |",
+            swapping.iter().map(|run| run.swaps).sum::<f64>(),
+            p99(&calm),
+            p99(&swapping),
+            (mid(&swapping, |m| m.p99_us) / mid(&calm, |m| m.p99_us) - 1.0) * 100.0,
+            mid(&calm, |m| m.p50_us),
+            mid(&swapping, |m| m.p50_us),
+            mid(&calm, |m| m.rate),
+            mid(&swapping, |m| m.rate),
+            all(&calm, |m| m.bad as f64).iter().chain(&all(&swapping, |m| m.bad as f64)).sum::<f64>(),
+        );
     }
     out
 }

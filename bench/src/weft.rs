@@ -3,8 +3,10 @@
 
 use crate::Path;
 use crate::peers::{BACKEND, LOAD_CORE, PROXY_CORE, Proxies, Rig, pinned};
+use crate::swaps::{Swap, ask, metric};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -69,12 +71,17 @@ pub fn start(rig: &Rig, path: Path) -> Result<Proxies> {
     let app = find("west/cart-1/app")?;
     let counted: Vec<&Process> = if path == Path::A { vec![web] } else { vec![web, cart] };
     let pids: Vec<u32> = counted.iter().filter_map(|process| process.pid).collect();
-    pids.iter().try_for_each(|pid| move_to_core(*pid))?;
+    pids.iter().try_for_each(|pid| move_to_core(PROXY_CORE, *pid))?;
+    for control in [find("global")?, find("west/cp")?] {
+        control.pid.map_or(Ok(()), |pid| move_to_core(LOAD_CORE, pid))?;
+    }
+    let swap = swap(&state, find("global")?, &counted)?;
     dev(rig, &["kill", "west/cart-1/app", "--state", &state.to_string_lossy()])?;
     let listen = *app.addresses.values().next().context("the app has no address")?;
     let relay = pinned(LOAD_CORE, FilePath::new("nginx"), &["-c", &backend_at(rig, listen)?])?;
     let mut proxies = Proxies::new(vec![relay]);
     proxies.pids = pids;
+    proxies.swap = Some(swap);
     proxies.entry = *web.addresses.get("outbound").context("the proxy has no outbound listener")?;
     proxies.host = if path == Path::A { "outside.example" } else { "cart.default.mesh" }.into();
     proxies.down = Some(Box::new(move || drop(down)));
@@ -118,9 +125,29 @@ fn dev(rig: &Rig, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn move_to_core(pid: u32) -> Result<()> {
-    let done =
-        Command::new("taskset").args(["-a", "-pc", PROXY_CORE, &pid.to_string()]).stdout(Stdio::null()).status()?;
+/// A policy of the called service, written at global: each proxy has it as a part of what it runs.
+fn swap(state: &FilePath, global: &Process, counted: &[&Process]) -> Result<Swap> {
+    let at = |process: &Process, name: &str| {
+        process.addresses.get(name).copied().with_context(|| format!("{} has no {name} address", process.name))
+    };
+    let api = at(global, "api")?;
+    let token = fs::read_to_string(state.join("data/global/admin.token"))?;
+    let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", token.trim());
+    let admins = counted.iter().map(|proxy| at(proxy, "admin")).collect::<Result<Vec<SocketAddr>>>()?;
+    let swaps = |admin: &SocketAddr| metric(&ask(*admin, "GET", "/metrics", "", "")?, "weft_config_swaps");
+    Ok(Swap {
+        give: Box::new(move |number| {
+            let to = json!([{"targetRef": {"kind": "Service", "name": "cart"},
+                "default": {"request": format!("{}ms", 15_000 + number)}}]);
+            let timeout = json!({"apiVersion": "weft.dev/v1", "kind": "Timeout", "metadata": {"name": "cart"}, "spec": {"to": to}});
+            ask(api, "PUT", "/api/v1/resources/timeouts/default/default/cart", &headers, &timeout.to_string()).map(drop)
+        }),
+        seen: Box::new(move || admins.iter().map(swaps).sum()),
+    })
+}
+
+fn move_to_core(core: &str, pid: u32) -> Result<()> {
+    let done = Command::new("taskset").args(["-a", "-pc", core, &pid.to_string()]).stdout(Stdio::null()).status()?;
     if !done.success() {
         bail!("taskset could not move process {pid}");
     }
