@@ -18,7 +18,7 @@ pub struct Uplink {
     pub zone: ZoneName,
     /// What it offers others. On disk, so that a restarted global still passes it on.
     pub exports: Follower,
-    /// What it reports of itself.
+    /// What it reports of itself. Not waited for on its way to the disk: a zone that connects tells it anew.
     pub report: Follower,
     /// What it may see.
     pub policy: Published,
@@ -59,7 +59,7 @@ impl Uplink {
         }
         let exports = Follower::durable(&directory.join("exports"), Absence::Follow)?
             .accepting(move |key, payload| control::claims::export(&of, key, payload));
-        let report = Follower::durable(&directory.join("report"), Absence::Follow)?
+        let report = Follower::kept(&directory.join("report"), Absence::Follow)?
             .accepting(move |key, payload| control::claims::report(&by, key, payload));
         Ok(Arc::new(Self {
             zone: zone.clone(),
