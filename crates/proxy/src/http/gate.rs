@@ -33,7 +33,7 @@ use tokio::time::{Sleep, sleep};
 pub use told::Told;
 
 /// Takes the place of a refused head.
-const REFUSED: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+pub const REFUSED: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 /// A head that comes in pieces is read by so many bytes, one piece a turn: more than the extensions a chunk may have, so
 /// that a bad one is often seen with its head.
 const PIECE_BYTES: usize = 16 * 1024;
