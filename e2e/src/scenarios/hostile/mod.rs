@@ -46,6 +46,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const FLOOD_KIB_MAX: u64 = 64 * 1024;
 /// What one idle connection may cost a proxy.
 const IDLE_KIB_MAX: f64 = 32.0;
+/// As many requests as may be open at a time have come within this.
+const COMES: Duration = Duration::from_secs(1);
 const SLOW_CONNECTIONS: usize = 300;
 const CROWD_SIZE: usize = 10_000;
 const SILENT_SIZE: usize = 2_000;
@@ -94,6 +96,15 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// What must be served comes at once and is then there: what others notice of the one is no figure of the other.
+fn coming(ground: &Ground, begun: Instant, row: &mut Row) {
+    let (came, now) = (begun + COMES, Instant::now());
+    if came < now {
+        let (first, then) = (ground.others(begun, came), ground.others(came, now));
+        row.saw(format!("         others p99 {:.1} ms in the first second, {:.1} afterwards", first.p99, then.p99));
+    }
+}
+
 /// What an attack cost, in the words of each row.
 fn cost(door: &Door, seen: &Seen, row: &mut Row) {
     let Seen { kib: [before, most, after], others, quiet } = seen;
@@ -138,13 +149,14 @@ async fn honest(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
             }
             let took = since.elapsed();
             tokio::time::sleep(long.saturating_sub(took)).await;
-            Ok((good, took))
+            Ok((good, since, took))
         });
         let (answered, seen) = ground.watch(door.process(), Kind::Served, act).await?;
-        let (good, took) = answered?;
+        let (good, since, took) = answered?;
         row.saw(format!("{:<8} {AT_ONCE} connections: {good} answered in {:.2} s", door.name(), took.as_secs_f64()));
         row.expect(good == AT_ONCE as u32 * floods::HONEST, format!("{}: {good} answered", door.name()));
         cost(door, &seen, row);
+        coming(ground, since, row);
     }
     Ok(())
 }
@@ -166,10 +178,10 @@ async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &m
                     ends.push(end??);
                 }
             }
-            Ok(ends)
+            Ok((ends, since))
         });
         let (ends, seen) = ground.watch(door.process(), flood.wanted.kind(), act).await?;
-        let ends = ends?;
+        let (ends, since) = ends?;
         let latest = ends.iter().map(|end| end.ended).max().flatten().unwrap_or_default();
         let open = ends.iter().filter(|end| end.ended.is_none()).count();
         let calm = ends.iter().filter(|end| end.said.goaway == Some(0x0b)).count();
@@ -192,6 +204,9 @@ async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &m
             sent / 1_024
         ));
         cost(door, &seen, row);
+        if flood.wanted == Wanted::Served {
+            coming(ground, since, row);
+        }
     }
     Ok(())
 }
