@@ -7,6 +7,7 @@ pub mod filter;
 pub mod gate;
 pub mod headers;
 pub mod idle;
+pub mod joined;
 pub mod line;
 pub mod matching;
 pub mod meter;

@@ -3,6 +3,7 @@
 use super::body::{Answer, UntilEnd};
 use super::gate::{Gate, Side, Told};
 use super::headers;
+use super::joined::Joined;
 use super::meter::Meter;
 use super::parting::Parting;
 use super::turns::{Begun, Turns};
@@ -156,7 +157,7 @@ async fn kept<I, S, F, G>(
     F: Future<Output = Response<Answer<G>>> + Send + 'static,
     G: UntilEnd + Unpin + Send + 'static,
 {
-    let (io, told) = Gate::new(Opening::new(io), side);
+    let (io, told) = Gate::new(Opening::new(Joined(io)), side);
     let parting = Arc::new(Parting::new(drain.clone()));
     let (leaving, began) = (parting.clone(), told.clone());
     let service = service_fn(move |request: Request<Incoming>| {

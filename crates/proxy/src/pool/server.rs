@@ -5,6 +5,7 @@
 
 use super::link::{Link, sentence};
 use crate::http::body::{Outgoing, UntilEnd};
+use crate::http::joined::Joined;
 use crate::inbound::load::Working;
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, LINK_IDLE, LINKS_PER_PEER, STREAMS_PER_LINK};
 use futures_util::FutureExt;
@@ -108,7 +109,7 @@ impl Server {
         }
         let mut builder = http1::Builder::new();
         builder.max_headers(HEADERS_MAX).max_buf_size(HEADER_BYTES_MAX);
-        let (sender, connection) = builder.handshake(TokioIo::new(io)).await?;
+        let (sender, connection) = builder.handshake(TokioIo::new(Joined(io))).await?;
         tokio::spawn(connection.with_upgrades());
         Ok(self.sit(On::Own(Some(sender)), false))
     }
