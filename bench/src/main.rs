@@ -66,7 +66,7 @@ fn main() -> Result<()> {
                     proxies.stop();
                     continue;
                 }
-                let measured = measured(&mut proxies, &options, round);
+                let measured = measured(&proxies, &options, round);
                 proxies.stop();
                 for (swaps, measured) in measured.with_context(|| format!("{peer} on path {path:?}"))? {
                     let run = report::Run { path: *path, peer: peer.clone(), round, swaps, measured };
@@ -87,18 +87,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What one start of proxies gives, with the configurations that each of them has begun to run meanwhile.
-fn measured(proxies: &mut peers::Proxies, options: &Options, round: usize) -> Result<Vec<(f64, measure::Measured)>> {
-    let (calm, seconds) = (measure::prepare(proxies)?, options.seconds);
-    let Some(rate) = options.swaps else { return Ok(vec![(0.0, measure::load(proxies, seconds, calm)?)]) };
+/// What one start of proxies gives, and how many configurations each of them has begun to run meanwhile, if it was given any.
+fn measured(
+    proxies: &peers::Proxies,
+    options: &Options,
+    round: usize,
+) -> Result<Vec<(Option<f64>, measure::Measured)>> {
+    let calm = measure::prepare(proxies)?;
+    let load = || measure::load(proxies, options.seconds, calm);
+    let Some(rate) = options.swaps else { return Ok(vec![(None, load()?)]) };
     // Which comes first takes turns, as proxies are not the same after a load.
     let order = if round.is_multiple_of(2) { [false, true] } else { [true, false] };
     let one = |swapping| match swapping {
-        false => Ok((0.0, measure::load(proxies, seconds, calm)?)),
-        true => {
-            let (measured, swaps) = swaps::beside(proxies, rate, |proxies| measure::load(proxies, seconds, calm))?;
-            Ok((swaps, measured))
-        }
+        false => Ok((None, load()?)),
+        true => swaps::beside(proxies, rate, load).map(|(measured, swaps)| (Some(swaps), measured)),
     };
     order.into_iter().map(one).collect()
 }

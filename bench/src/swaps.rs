@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How the proxies of one run get another configuration.
 pub struct Swap {
     /// Gives them the one of this number; none is like the one before.
-    pub give: Box<dyn FnMut(u64) -> Result<()> + Send>,
+    pub give: Box<dyn Fn(u64) -> Result<()> + Sync>,
     /// Configurations they have begun to run, added up.
     pub seen: Box<dyn Fn() -> Result<u64>>,
 }
@@ -21,12 +21,10 @@ pub struct Swap {
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Does `work` while `rate` configurations a second are given; how many the proxies have run, each for itself.
-pub fn beside<T>(proxies: &mut Proxies, rate: f64, work: impl FnOnce(&Proxies) -> Result<T>) -> Result<(T, f64)> {
-    let mut swap = proxies.swap.take().context("these proxies take no configuration while they run")?;
-    let count = proxies.pids.len() as f64;
-    let before = (swap.seen)()?;
+pub fn beside<T>(proxies: &Proxies, rate: f64, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let Swap { give, seen } = proxies.swap.as_ref().context("these proxies take no configuration while they run")?;
+    let (before, begun) = (seen()?, Instant::now());
     let (end, ended) = channel::<()>();
-    let (mut give, begun) = (swap.give, Instant::now());
     let (done, given) = std::thread::scope(|scope| {
         let giver = scope.spawn(move || {
             let mut cores = CpuSet::new();
@@ -39,16 +37,14 @@ pub fn beside<T>(proxies: &mut Proxies, rate: f64, work: impl FnOnce(&Proxies) -
                     break;
                 }
             }
-            anyhow::Ok(give)
+            anyhow::Ok(())
         });
-        let done = work(proxies);
+        let done = work();
         drop(end);
         (done, giver.join())
     });
-    swap.give = given.map_err(|_| anyhow::anyhow!("the thread that gave configurations ended early"))??;
-    let seen = (swap.seen)()? - before;
-    proxies.swap = Some(swap);
-    Ok((done?, seen as f64 / count))
+    given.map_err(|_| anyhow::anyhow!("the thread that gave configurations ended early"))??;
+    Ok((done?, (seen()? - before) as f64 / proxies.pids.len() as f64))
 }
 
 /// One request over a connection of its own; the body of a good answer.

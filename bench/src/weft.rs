@@ -72,10 +72,9 @@ pub fn start(rig: &Rig, path: Path) -> Result<Proxies> {
     let counted: Vec<&Process> = if path == Path::A { vec![web] } else { vec![web, cart] };
     let pids: Vec<u32> = counted.iter().filter_map(|process| process.pid).collect();
     pids.iter().try_for_each(|pid| move_to_core(PROXY_CORE, *pid))?;
-    for control in [find("global")?, find("west/cp")?] {
-        control.pid.map_or(Ok(()), |pid| move_to_core(LOAD_CORE, pid))?;
-    }
-    let swap = swap(&state, find("global")?, &counted)?;
+    let (global, zone) = (find("global")?, find("west/cp")?);
+    [global, zone].iter().filter_map(|control| control.pid).try_for_each(|pid| move_to_core(LOAD_CORE, pid))?;
+    let swap = swap(&state, global, &counted)?;
     dev(rig, &["kill", "west/cart-1/app", "--state", &state.to_string_lossy()])?;
     let listen = *app.addresses.values().next().context("the app has no address")?;
     let relay = pinned(LOAD_CORE, FilePath::new("nginx"), &["-c", &backend_at(rig, listen)?])?;

@@ -129,8 +129,7 @@ pub const PEER_LOCAL_ERROR_RESETS_MAX: usize = 10_000;
 pub const STREAM_SEND_BUFFER: usize = 256 * 1024;
 /// Bytes gathered before a connection writes (nginx and Pingora: 64 KiB).
 pub const GATHER_BYTES: usize = 64 * 1024;
-/// Bytes of a message of HTTP/1.1 that are joined to be written at once: most heads and short bodies; beyond that the copy
-/// costs more than it saves (measured).
+/// Bytes of a message of HTTP/1.1 that are joined to be written at once: most heads and short bodies, in a page of memory.
 pub const JOINED_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a request body kept for another try (linkerd's replay buffer).
 pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
