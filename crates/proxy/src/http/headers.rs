@@ -31,16 +31,18 @@ pub const STATUS: HeaderName = HeaderName::from_static("weft-status");
 /// Every header of ours begins so; nobody outside may set one.
 const OURS: &str = "weft-";
 
-/// Headers of one connection only (RFC 9110 section 7.6.1 and RFC 9113 section 8.2.2). `Trailer` is none of them: it tells
-/// the receiver which trailers come, and hyper sends no others over HTTP/1.1.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+/// Headers of one connection only (RFC 9110 section 7.6.1 and RFC 9113 section 8.2.2), and [`TE`](header::TE), of which
+/// `trailers` travels. `Trailer` is none of them: it tells the receiver which trailers come, and hyper sends no others over
+/// HTTP/1.1.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "transfer-encoding",
+    "upgrade",
+    "te",
 ];
 
 /// Headers by which others carry identities; only a proxy that verified one may set them.
@@ -48,8 +50,9 @@ const SPOOFABLE: [HeaderName; 1] = [HeaderName::from_static("x-forwarded-client-
 
 /// Removes headers of one hop, those that `Connection` names included. `TE: trailers` survives, as gRPC needs it.
 pub fn strip_hop(headers: &mut HeaderMap) {
-    let present: SmallVec<[HeaderName; 4]> =
-        headers.keys().filter(|name| **name == header::TE || HOP_BY_HOP.contains(name)).cloned().collect();
+    // Asked of each header of each message, and as texts they differ by their lengths nearly always.
+    let number = |name: &HeaderName| HOP_BY_HOP.iter().position(|hop| *hop == name.as_str());
+    let present: SmallVec<[usize; 8]> = headers.keys().filter_map(number).collect();
     if present.is_empty() {
         return;
     }
@@ -57,19 +60,21 @@ pub fn strip_hop(headers: &mut HeaderMap) {
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
+        // What they nearly always say. It names nothing, or what goes anyway.
+        .filter(|value| !["keep-alive", "close"].contains(value))
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .filter(|name| *name != header::TE && *name != header::HOST)
         .collect();
-    for name in named.iter().chain(present.iter().filter(|name| **name != header::TE)) {
+    for name in named {
         headers.remove(name);
     }
-    if let Some(te) = headers.get(header::TE) {
-        let trailers = te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")));
-        if trailers {
+    for name in present.iter().map(|number| HOP_BY_HOP[*number]) {
+        let Some(value) = headers.remove(name) else { continue };
+        let trailers =
+            || value.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")));
+        if name == "te" && trailers() {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        } else {
-            headers.remove(header::TE);
         }
     }
 }

@@ -24,11 +24,11 @@ pub struct Asked {
 /// Takes the wish out of a request; its connection headers go with the others of one hop. HTTP/2 in clear text by
 /// upgrade (`h2c`) was withdrawn by RFC 9113 and is ignored, as one may.
 pub fn asked(parts: &mut Parts) -> Option<Asked> {
+    let protocol = parts.headers.get(header::UPGRADE)?.clone();
     let connection = parts.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let upgrade =
-        connection.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
-    let protocol = parts.headers.get(header::UPGRADE).filter(|_| upgrade)?.clone();
-    if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
+    let mut tokens = connection.flat_map(|value| value.split(','));
+    let wished = tokens.any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    if !wished || protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
         return None;
     }
     let on_upgrade = parts.extensions.remove::<OnUpgrade>()?;
