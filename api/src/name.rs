@@ -100,6 +100,9 @@ macro_rules! names {
         impl From<$type> for String {
             fn from(name: $type) -> String { name.0.as_ref().to_owned() }
         }
+        impl From<$type> for Arc<str> {
+            fn from(name: $type) -> Self { name.0 }
+        }
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.pad(&self.0) }
         }

@@ -215,7 +215,12 @@ impl State {
 
     /// Microseconds of the clock balancers use.
     pub fn now_us(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
+        self.us(Instant::now())
+    }
+
+    /// The same at another moment.
+    pub fn us(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_micros() as u64
     }
 
     /// Where this workload is, if its zone told.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SetOnce};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Ramps, ends of ejections and warm connections are looked after this often, where a service is called at all.
 const TEND_EVERY: Duration = Duration::from_millis(500);
@@ -130,6 +130,11 @@ impl Worker {
     /// Microseconds of the clock balancers use.
     pub fn now_us(&self) -> u64 {
         self.state.now_us()
+    }
+
+    /// The same at another moment.
+    pub fn us(&self, at: Instant) -> u64 {
+        self.state.us(at.into_std())
     }
 
     /// Looks after balancers and connections until the worker ends.

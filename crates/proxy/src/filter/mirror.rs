@@ -96,7 +96,7 @@ impl One {
             Err(Refused::NoRoom(_)) => return self.record(503, RouteReason::CircuitOpen, None, ""),
             Err(Refused::Connect { error, .. }) => return self.record(503, error.reason(), None, ""),
         };
-        let sent = lease.send(upgrade::outgoing(parts, &None, Outgoing::Whole(copy))).await;
+        let sent = lease.send(upgrade::outgoing(parts, &None, Outgoing::Whole(copy.into()))).await;
         lease.blameless();
         lease.hold([admitted]);
         let (zone, peer) = (lease.choice.zone.clone(), name(&lease.choice.candidate));

@@ -166,8 +166,8 @@ pub enum Outgoing<B = Entire> {
     Empty,
     /// Read through the loop's copy.
     Replay(Try<B>),
-    /// All of a body, for a mirror.
-    Whole(Whole),
+    /// All of a body, for a mirror. Few are, and every request is moved some times.
+    Whole(Box<Whole>),
     /// Straight through; for inbound requests, which are never replayed.
     Once(B),
 }
@@ -193,7 +193,8 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Whole(Whole { chunks, trailers }) => {
+            Self::Whole(whole) => {
+                let Whole { chunks, trailers } = &mut **whole;
                 let frame = chunks.pop_front().map(Frame::data);
                 Poll::Ready(frame.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
@@ -205,7 +206,7 @@ where
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Whole(Whole { chunks, trailers }) => chunks.is_empty() && trailers.is_none(),
+            Self::Whole(whole) => whole.chunks.is_empty() && whole.trailers.is_none(),
             Self::Once(body) => body.is_end_stream(),
             Self::Replay(Try { body, at, trailers_sent, .. }) => {
                 let state = lock(body);
@@ -218,9 +219,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(Whole { chunks, .. }) => {
-                SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
-            }
+            Self::Whole(whole) => SizeHint::with_exact(whole.chunks.iter().map(|chunk| chunk.len() as u64).sum()),
             Self::Once(body) => body.size_hint(),
             Self::Replay(Try { body, at, .. }) => {
                 let state = lock(body);
@@ -501,7 +500,7 @@ mod tests {
         assert!(copy.try_recv().is_err(), "half a body is none");
         assert_eq!(text(replay.next_try()).await, ("abcd".into(), true));
         for copied in [copy.await, replay.copy().await] {
-            assert_eq!(text(Outgoing::Whole(copied.unwrap().unwrap())).await, ("abcd".into(), true));
+            assert_eq!(text(Outgoing::Whole(copied.unwrap().unwrap().into())).await, ("abcd".into(), true));
         }
     }
 
@@ -522,6 +521,6 @@ mod tests {
         drop(replay);
         assert!(copy.await.is_err());
         let empty = Replay::new(Full::new(Bytes::new()));
-        assert!(text(Outgoing::Whole(empty.copy().await.unwrap().unwrap())).await.0.is_empty());
+        assert!(text(Outgoing::Whole(empty.copy().await.unwrap().unwrap().into())).await.0.is_empty());
     }
 }

@@ -32,7 +32,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
     let running = worker.running().clone();
     let (parts, body) = request.into_parts();
     let body = Entire::new(parts.version, body);
-    let (method, path, dialect) = (parts.method.clone(), parts.uri.path().to_owned(), Dialect::of(&parts.headers));
+    let (method, uri, dialect) = (parts.method.clone(), parts.uri.clone(), Dialect::of(&parts.headers));
     // Proxies take the mark away from what apps send, so only a proxy can have set it.
     let mirrored = caller.id.is_some() && parts.headers.contains_key(headers::MIRROR);
     let inbound = running.inbound.as_ref();
@@ -59,7 +59,7 @@ pub async fn serve(worker: &Arc<Worker>, caller: &Caller, request: Request<Incom
         reason,
         latency: started.elapsed(),
         method: method.as_str(),
-        path: &path,
+        path: uri.path(),
         tries: 1,
         peer: &caller.name,
     });

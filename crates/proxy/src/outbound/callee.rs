@@ -522,9 +522,9 @@ pub fn identities(candidate: &Candidate) -> &[api::SpiffeId] {
 }
 
 /// As people call it: the workload, or the gateway's address.
-pub fn name(candidate: &Candidate) -> String {
+pub fn name(candidate: &Candidate) -> Arc<str> {
     match candidate {
-        Candidate::Endpoint { workload, .. } => workload.to_string(),
-        Candidate::Gateway { address, .. } => address.to_string(),
+        Candidate::Endpoint { workload, .. } => workload.clone().into(),
+        Candidate::Gateway { address, .. } => address.to_string().into(),
     }
 }

@@ -44,7 +44,6 @@ struct Failed {
 struct Call<'a> {
     this: &'a Forward<'a>,
     outside: Arc<Outside>,
-    host: &'a str,
     http2: bool,
     deadline: Instant,
 }
@@ -53,7 +52,7 @@ struct Call<'a> {
 pub async fn forward(
     this: &Forward<'_>,
     port: &Port,
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Entire,
     notes: &mut Notes,
 ) -> Result<Response<Answer<Hold>>, Failure> {
@@ -61,27 +60,26 @@ pub async fn forward(
     let outside = worker
         .outside(service, port.port)
         .ok_or_else(|| Failure::new(RouteReason::NoEndpoint, "the external service has no endpoint"))?;
-    let admitted =
-        outside.admit(&this.arrival.share, worker.now_us()).map_err(|open| open.failure(&service.config.service))?;
+    let admitted = outside.admit(&this.arrival.share, worker.us(this.started));
+    let admitted = admitted.map_err(|open| open.failure(&service.config.service))?;
     let http2 = matches!(port.protocol, Protocol::Http2 | Protocol::Grpc);
     // With a body it goes without its wish; so does what extended CONNECT cannot say to strangers.
     let wishes = body.is_end_stream() && (!http2 || parts.method == Method::GET);
-    let asked = if wishes { upgrade::asked(&mut parts) } else { None };
+    let asked = if wishes { upgrade::asked(parts) } else { None };
     headers::strip_hop(&mut parts.headers);
-    shape(this, &mut parts, http2)?;
+    shape(this, parts, http2)?;
     if let (false, Some(asked)) = (http2, &asked) {
         upgrade::ask_app(&mut parts.headers, asked);
     }
-    let host = this.authority.as_ref().map_or("", |authority| authority.host());
     let deadline = this.started + this.limit.unwrap_or(NO_LIMIT);
-    let call = Call { this, outside, host, http2, deadline };
+    let call = Call { this, outside, http2, deadline };
     let replay = Replay::new(body);
     let mut tries = Tries::default();
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut retrying: Option<Taken> = None;
     loop {
         notes.tries += 1;
-        let failed = match attempt(&call, &parts, &asked, &replay, &tried, notes).await {
+        let failed = match attempt(&call, parts, &asked, &replay, &tried, notes).await {
             Ok((response, seat)) => {
                 let taken = retrying.into_iter().chain([admitted]).collect();
                 return Ok(answer(&call, response, Hold::Server(seat, taken), asked, &replay, notes));
@@ -145,16 +143,17 @@ fn shape(this: &Forward<'_>, parts: &mut Parts, http2: bool) -> Result<(), Failu
 
 async fn attempt(
     call: &Call<'_>,
-    parts: &Parts,
+    parts: &mut Parts,
     asked: &Option<upgrade::Asked>,
     replay: &Replay,
     tried: &[usize],
     notes: &mut Notes,
 ) -> Result<(Response<Incoming>, Seat), Failed> {
-    let Call { this, outside, host, http2, deadline } = call;
+    let Call { this, outside, http2, deadline } = call;
     let Forward { worker, rule, service, .. } = this;
     let name = &service.config.service;
-    let (index, endpoint) = outside.choose(tried, worker.now_us()).ok_or_else(|| Failed {
+    let now = Instant::now();
+    let (index, endpoint) = outside.choose(tried, worker.us(now)).ok_or_else(|| Failed {
         ended: Ended::Nobody,
         failure: Failure::new(RouteReason::NoEndpoint, format!("{name} has no endpoint")),
         endpoint: None,
@@ -166,27 +165,33 @@ async fn attempt(
         endpoint: Some(index),
         answer: None,
     };
-    notes.peer = endpoint.to_string();
+    notes.peer = Some(endpoint.name.clone());
     let limits = &rule.timeouts;
-    let connect = Duration::from_millis(limits.connect_ms).min(deadline.saturating_duration_since(Instant::now()));
+    let connect = Duration::from_millis(limits.connect_ms).min(deadline.saturating_duration_since(now));
     let try_deadline = match limits.per_try_ms {
-        Some(ms) => (*deadline).min(Instant::now() + Duration::from_millis(ms)),
+        Some(ms) => (*deadline).min(now + Duration::from_millis(ms)),
         None => *deadline,
     };
     let (response, seat) = loop {
-        let mut seat = outside.seat(endpoint, host, *http2, connect).await.map_err(|error| match error {
-            NoSeat::NoRoom(open) => {
-                Failed { ended: Ended::NoRoom, failure: open.failure(name), endpoint: None, answer: None }
-            }
-            NoSeat::Connect(error) => {
-                endpoint.avoid(worker.now_us());
-                failed(Ended::Unsent, RouteReason::ConnectFailed, error.to_string())
-            }
-        })?;
-        let request = match http2 {
+        let mut seat =
+            outside.seat(endpoint, this.authority.as_ref(), *http2, connect).await.map_err(|error| match error {
+                NoSeat::NoRoom(open) => {
+                    Failed { ended: Ended::NoRoom, failure: open.failure(name), endpoint: None, answer: None }
+                }
+                NoSeat::Connect(error) => {
+                    endpoint.avoid(worker.now_us());
+                    failed(Ended::Unsent, RouteReason::ConnectFailed, error.to_string())
+                }
+            })?;
+        let mut request = match http2 {
             true => upgrade::outgoing(parts, asked, replay.next_try()),
             false => upgrade::outgoing(parts, &None, replay.next_try()),
         };
+        if !http2 {
+            // hyper puts the headers of the answer where those of the request were. What it read has room for them, a copy
+            // has none.
+            std::mem::swap(request.headers_mut(), &mut parts.headers);
+        }
         match timeout_at(try_deadline, seat.send(request)).await {
             Ok(Ok(response)) => break (response, seat),
             // Closed while it was idle, and nothing went out: another connection costs nobody anything.

@@ -63,7 +63,7 @@ struct Failed {
 /// Sends the request, and gives the answer's head with its body behind it.
 pub async fn forward(
     this: &Forward<'_>,
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Entire,
     notes: &mut Notes,
 ) -> Result<Response<Answer<Hold>>, Failure> {
@@ -73,17 +73,17 @@ pub async fn forward(
     let admitted = callee.admit(running, &this.arrival.share, worker.now_us());
     let admitted = admitted.map_err(|open| open.failure(&backend.service))?;
     // A request with a body is sent without its wish, as one may (RFC 9110 section 7.8): bytes before the answer are its own.
-    let asked = if body.is_end_stream() { upgrade::asked(&mut parts) } else { None };
+    let asked = if body.is_end_stream() { upgrade::asked(parts) } else { None };
     headers::strip_hop(&mut parts.headers);
-    parts.uri = absolute(&parts, Scheme::HTTP, this.authority.as_ref(), service)?;
+    parts.uri = absolute(parts, Scheme::HTTP, this.authority.as_ref(), service)?;
     parts.headers.remove(header::HOST);
     parts.version = Version::HTTP_2;
-    let key = this.running.hashing.get(&backend.service).map(|hashing| hashing.of_request(worker, &parts));
+    let key = this.running.hashing.get(&backend.service).map(|hashing| hashing.of_request(worker, parts));
     let key = key.unwrap_or_default();
     let replay = Replay::new(body);
     if !rule.mirrors.is_empty() && asked.is_none() {
         let connect = Duration::from_millis(rule.timeouts.connect_ms);
-        mirror::begin(worker, &rule.name, &rule.mirrors, connect, &parts, &replay);
+        mirror::begin(worker, &rule.name, &rule.mirrors, connect, parts, &replay);
     }
     let deadline = this.started + this.limit.unwrap_or(NO_LIMIT);
     let mut tries = Tries::default();
@@ -91,7 +91,7 @@ pub async fn forward(
     let mut retrying = None;
     loop {
         notes.tries += 1;
-        let sending = attempt(this, &callee, backend, &parts, key.hash, &asked, &replay, &tried, deadline);
+        let sending = attempt(this, &callee, backend, parts, key.hash, &asked, &replay, &tried, deadline);
         let failed = match sending.await {
             Ok((response, mut lease)) => {
                 lease.hold(retrying.into_iter().chain([admitted]));
@@ -291,7 +291,7 @@ fn answer(
     }
     notes.reason = Some(told.unwrap_or(reason));
     notes.zone = Some(choice.zone.clone());
-    notes.peer = name(&choice.candidate);
+    notes.peer = Some(name(&choice.candidate));
     let (mut parts, body) = response.into_parts();
     let body = Entire::new(parts.version, body);
     parts.version = Version::HTTP_11;
@@ -302,7 +302,7 @@ fn answer(
     };
     let body = match hold {
         None => Answer::text(""),
-        Some(lease) => Answer::upstream(body, Hold::Peer(lease)).watched(Idle::new(idle, replay.moved())),
+        Some(lease) => Answer::upstream(body, Hold::Peer(lease.into())).watched(Idle::new(idle, replay.moved())),
     };
     let mut response = Response::from_parts(parts, body);
     key.told(&mut response);

@@ -60,9 +60,9 @@ impl Arrival {
 /// What an answer holds on to until its end.
 pub enum Hold {
     /// A connection to a peer.
-    Peer(Lease),
-    /// A connection to an external service, and what its breaker counts.
-    Server(Seat, SmallVec<[Taken; 2]>),
+    Peer(Box<Lease>),
+    /// A connection to an external service, and what its breaker counts: the request, seldom a retry.
+    Server(Seat, SmallVec<[Taken; 1]>),
 }
 
 impl UntilEnd for Hold {
@@ -96,7 +96,7 @@ pub struct Notes {
     /// Tries made.
     pub tries: u32,
     /// Who answered.
-    pub peer: String,
+    pub peer: Option<Arc<str>>,
 }
 
 /// Serves one connection of the app.
@@ -116,13 +116,13 @@ where
 pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Incoming>) -> Response<Answer<Hold>> {
     let started = Instant::now();
     let running = worker.running().clone();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = Entire::new(parts.version, body);
-    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let dialect = Dialect::of(&parts.headers);
     let mut notes = Notes::default();
     let served = match worker.admit() {
-        Ok(_under_way) => route(worker, &running, arrival, parts, body, started, &mut notes).await,
+        Ok(_under_way) => route(worker, &running, arrival, &mut parts, body, started, &mut notes).await,
         Err(refused) => Err(refused),
     };
     let response = served.unwrap_or_else(|failure| {
@@ -138,9 +138,9 @@ pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Inc
         reason: notes.reason.unwrap_or(RouteReason::Local),
         latency: started.elapsed(),
         method: method.as_str(),
-        path: &path,
+        path: uri.path(),
         tries: notes.tries,
-        peer: &notes.peer,
+        peer: notes.peer.as_deref().unwrap_or_default(),
     });
     response
 }
@@ -149,7 +149,7 @@ async fn route(
     worker: &Arc<Worker>,
     running: &Arc<Running>,
     arrival: &Arrival,
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Entire,
     started: Instant,
     notes: &mut Notes,
@@ -158,26 +158,25 @@ async fn route(
         return Err(Failure::new(RouteReason::BadRequest, "the request has too many or too large header fields"));
     }
     let via = &arrival.via;
-    headers::one_reading(&parts).map_err(Failure::refused)?;
+    headers::one_reading(parts).map_err(Failure::refused)?;
     if parts.method == Method::CONNECT {
-        return tunnel::open(worker, running, via, &mut parts).await;
+        return tunnel::open(worker, running, via, parts).await;
     }
     match via {
-        Via::Listener(at) => at.receive(&mut parts)?,
-        Via::Egress(leaving) => leaving.admit(worker, running, &mut parts)?,
+        Via::Listener(at) => at.receive(parts)?,
+        Via::Egress(leaving) => leaving.admit(worker, running, parts)?,
         Via::Host | Via::Service(..) => {}
     }
-    let asked = filter::authority(&parts);
+    let asked = filter::authority(parts);
     let Destination { service, port, zone } = destination(running, via, asked.as_ref())?;
     notes.service = Some(service.config.service.clone());
-    let (rule, matched) = port
-        .rule(&parts)
-        .ok_or_else(|| Failure::new(RouteReason::NoRoute, "no rule of the service's route matches"))?;
+    let (rule, matched) =
+        port.rule(parts).ok_or_else(|| Failure::new(RouteReason::NoRoute, "no rule of the service's route matches"))?;
     if let Via::Listener(_) = via {
         // Counted for the service behind the Gateway, as if it had been called by name.
         notes.service = rule.backends.first().map(|backend| backend.service.clone());
     }
-    if let Some((status, location)) = rule.filters.redirect(&parts, matched) {
+    if let Some((status, location)) = rule.filters.redirect(parts, matched) {
         let mut response = Response::new(Answer::text(""));
         *response.status_mut() = status;
         response.headers_mut().insert(http::header::LOCATION, location);
@@ -192,13 +191,13 @@ async fn route(
     };
     let patience = deadline::asked(&parts.headers);
     headers::strip_ours(&mut parts.headers);
-    rule.filters.on_request(&mut parts, matched);
+    rule.filters.on_request(parts, matched);
     let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let authority = match (host, asked) {
         // As it came, nearly always.
         (Some(host), Some(asked)) if host == asked.as_str() => Some(asked),
         (Some(host), asked) => host.parse().ok().or(asked),
-        (None, asked) => filter::authority(&parts).or(asked),
+        (None, asked) => filter::authority(parts).or(asked),
     };
     let limit = rule.timeouts.request_ms.map(Duration::from_millis).into_iter().chain(patience).min();
     let forwarded = Forward { worker, arrival, running, service, rule, zone, authority, started, limit };
@@ -235,18 +234,19 @@ pub fn destination<'a>(running: &'a Running, via: &Via, asked: Option<&Authority
 
 /// Whom a request or a connection is for.
 pub fn called<'a>(running: &'a Running, via: &Via, asked: Option<&Authority>) -> Result<Destination<'a>, Failure> {
-    let by_host = asked.and_then(|asked| running.by_host(asked.host()));
+    let asked = asked.map(|asked| (asked, filter::host_and_port(asked)));
+    let by_host = asked.and_then(|(_, (host, _))| running.by_host(host));
     let (service, zone, number) = match via {
         Via::Host => {
             let (service, zone) = by_host.ok_or_else(|| {
-                let host = asked.map_or("nobody", |asked| asked.as_str());
+                let host = asked.map_or("nobody", |(asked, _)| asked.as_str());
                 let text =
                     format!("no service is called `{host}`; names are NAME.NAMESPACE.mesh, see `weft get services`");
                 Failure::new(RouteReason::NoRoute, text)
             })?;
-            (service, zone, asked.and_then(Authority::port_u16))
+            (service, zone, asked.and_then(|(_, (_, port))| port))
         }
-        Via::Listener(at) => return at.destination(running, asked),
+        Via::Listener(at) => return at.destination(running, asked.map(|(asked, _)| asked)),
         Via::Egress(leaving) => return leaving.destination(running),
         Via::Service(named, number) => {
             let service = running

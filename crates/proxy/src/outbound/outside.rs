@@ -10,6 +10,7 @@ use crate::pool::link::sentence;
 use crate::pool::server::{Keep, Seat, Server};
 use crate::pool::transport::tune;
 use api::config::Retry;
+use http::uri::Authority;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
@@ -43,9 +44,13 @@ pub enum NoSeat {
 
 /// One address.
 pub struct Endpoint {
+    /// `ADDRESS:PORT`.
+    pub name: Arc<str>,
     address: String,
     port: u16,
-    /// By the name TLS asks for; without TLS there is one, the empty name.
+    /// Without TLS.
+    plain: Arc<Server>,
+    /// By the name TLS asks for.
     servers: Mutex<HashMap<Box<str>, Arc<Server>>>,
     /// It failed lately; others are asked first until then.
     avoid_until_us: AtomicU64,
@@ -53,7 +58,7 @@ pub struct Endpoint {
 
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.address, self.port)
+        f.write_str(&self.name)
     }
 }
 
@@ -61,11 +66,16 @@ impl Outside {
     /// For one port of `service`; `None` when that is not outside the mesh.
     pub fn new(service: &Arc<Service>, port: u16, breaker: Arc<Breaker>) -> Option<Arc<Self>> {
         let external = service.config.external.as_ref()?;
-        let endpoint = |(address, at): &(String, Option<u16>)| Endpoint {
-            address: address.clone(),
-            port: at.unwrap_or(port),
-            servers: Mutex::default(),
-            avoid_until_us: AtomicU64::new(0),
+        let endpoint = |(address, at): &(String, Option<u16>)| {
+            let port = at.unwrap_or(port);
+            Endpoint {
+                name: format!("{address}:{port}").into(),
+                address: address.clone(),
+                port,
+                plain: Server::new(KEEP),
+                servers: Mutex::default(),
+                avoid_until_us: AtomicU64::new(0),
+            }
         };
         let endpoints = external.endpoints.iter().map(endpoint).collect();
         Some(Arc::new(Self { service: service.clone(), endpoints, budget: Arc::default(), breaker }))
@@ -113,11 +123,17 @@ impl Outside {
         (0..self.endpoints.len()).all(|index| tried.contains(&index))
     }
 
-    /// A place on a connection to `endpoint`: one that is open, or a new one within `limit`. `host` is who was called.
-    pub async fn seat(&self, endpoint: &Endpoint, host: &str, http2: bool, limit: Duration) -> Result<Seat, NoSeat> {
+    /// A place on a connection to `endpoint`: one that is open, or a new one within `limit`. `called` by that name.
+    pub async fn seat(
+        &self,
+        endpoint: &Endpoint,
+        called: Option<&Authority>,
+        http2: bool,
+        limit: Duration,
+    ) -> Result<Seat, NoSeat> {
         let tls = self.tls().map_err(NoSeat::Connect)?;
-        let name = tls.map_or("", |tls| server_name(tls, endpoint, host));
-        let server = endpoint.server(name);
+        let tls = tls.map(|tls| (tls, server_name(tls, endpoint, called)));
+        let server = endpoint.server(tls.map(|(_, name)| name));
         if let Some(seat) = server.seat(http2) {
             return Ok(seat);
         }
@@ -125,7 +141,7 @@ impl Outside {
         let taken = self.take(Limit::Connections).map_err(NoSeat::NoRoom)?;
         let speaks = if http2 { Speaks::Http2 } else { Speaks::Http1 };
         let opening = async {
-            let io = Io { stream: endpoint.open(tls, name, speaks).await?, _taken: taken };
+            let io = Io { stream: endpoint.open(tls, speaks).await?, _taken: taken };
             server.begin(io, http2).await.map_err(|error| io::Error::other(sentence(&error)))
         };
         let opened = timeout(limit, opening).await.unwrap_or_else(|_| Err(late(endpoint)));
@@ -138,8 +154,8 @@ impl Outside {
         let mut tried = Vec::new();
         let mut last = io::Error::other("the external service has no endpoint");
         while let Some((index, endpoint)) = self.choose(&tried, now_us()).filter(|(index, _)| !tried.contains(index)) {
-            let name = tls.map_or("", |tls| server_name(tls, endpoint, ""));
-            let opened = timeout(limit, endpoint.open(tls, name, Speaks::Bytes)).await;
+            let tls = tls.map(|tls| (tls, server_name(tls, endpoint, None)));
+            let opened = timeout(limit, endpoint.open(tls, Speaks::Bytes)).await;
             match opened.unwrap_or_else(|_| Err(late(endpoint))) {
                 Ok(stream) => return Ok(Io { stream, _taken: taken }),
                 Err(error) => {
@@ -164,6 +180,7 @@ impl Outside {
     /// Closes connections nobody used for long.
     pub fn sweep(&self) {
         for endpoint in &*self.endpoints {
+            endpoint.plain.sweep();
             let mut servers = endpoint.servers.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever holds one gives a connection back to it.
             servers.retain(|_, server| server.sweep() || Arc::strong_count(server) > 1);
@@ -172,7 +189,8 @@ impl Outside {
 }
 
 impl Endpoint {
-    fn server(&self, name: &str) -> Arc<Server> {
+    fn server(&self, name: Option<&str>) -> Arc<Server> {
+        let Some(name) = name else { return self.plain.clone() };
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = servers.get(name) {
             return server.clone();
@@ -190,18 +208,21 @@ impl Endpoint {
         self.avoid_until_us.store(now_us + EXTERNAL_AVOID.as_micros() as u64, Ordering::Relaxed);
     }
 
-    async fn open(&self, tls: Option<&Origination>, name: &str, speaks: Speaks) -> io::Result<Stream> {
+    async fn open(&self, tls: Option<(&Origination, &str)>, speaks: Speaks) -> io::Result<Stream> {
         let tcp = TcpStream::connect((self.address.as_str(), self.port)).await?;
         tune(&tcp);
         Ok(match tls {
             None => Stream::Plain(tcp),
-            Some(tls) => Stream::Tls(Box::new(tls.connect(name, speaks, tcp).await?)),
+            Some((tls, name)) => Stream::Tls(Box::new(tls.connect(name, speaks, tcp).await?)),
         })
     }
 }
 
-fn server_name<'a>(tls: &'a Origination, endpoint: &'a Endpoint, host: &'a str) -> &'a str {
-    tls.server_name.as_deref().unwrap_or(if host.is_empty() { &endpoint.address } else { host })
+fn server_name<'a>(tls: &'a Origination, endpoint: &'a Endpoint, called: Option<&'a Authority>) -> &'a str {
+    tls.server_name
+        .as_deref()
+        .or_else(|| called.map(Authority::host).filter(|host| !host.is_empty()))
+        .unwrap_or(&endpoint.address)
 }
 
 fn late(endpoint: &Endpoint) -> io::Error {

@@ -27,7 +27,7 @@ use tokio_rustls::client::TlsStream;
 struct Standing {
     io: TlsStream<TcpStream>,
     zone: ZoneName,
-    peer: String,
+    peer: Arc<str>,
     reason: RouteReason,
     told: Told,
 }
@@ -107,7 +107,7 @@ where
         Err(reason) => {
             tracing::debug!(service = %named.service, %reason, "no connection for an app's connection");
             drop(app(Err(reason)));
-            (reason, None, String::new(), started.elapsed())
+            (reason, None, Arc::default(), started.elapsed())
         }
         Ok(Standing { io, zone, peer, reason, told }) => {
             let latency = started.elapsed();

@@ -7,6 +7,7 @@ use crate::limits::{
     CANCELLED_MAX, CONNECTION_WINDOW, HEADER_BYTES_MAX, PEER_LOCAL_ERROR_RESETS_MAX, PING_ANSWER, PING_EVERY,
     STREAM_SEND_BUFFER, STREAM_WINDOW, STREAMS_PER_LINK,
 };
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -100,10 +101,12 @@ impl Link {
         self.used_us.load(Ordering::Relaxed)
     }
 
-    /// Sends, and waits for the head of the answer.
-    pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, SendError> {
-        let mut sender = self.sender.clone();
-        sender.try_send_request(request).await.map_err(|mut error| {
+    /// Sends at once, and waits for the head of the answer.
+    pub fn send(
+        &self,
+        request: Request<Outgoing>,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + use<> {
+        self.sender.clone().try_send_request(request).map_err(|mut error| {
             let never_left = error.take_message().is_some();
             let error = error.into_error();
             SendError { unsent: never_left || refused(&error), hung: error.is_timeout(), text: sentence(&error) }

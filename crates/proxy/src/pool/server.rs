@@ -3,15 +3,15 @@
 //! HTTP/1.1 connections serve one request at a time; idle ones wait for the next. HTTP/2 connections are shared, and
 //! another one is opened only when all are full.
 
-use super::link::{Link, sentence};
+use super::link::{Link, SendError, sentence};
 use crate::http::body::{Outgoing, UntilEnd};
 use crate::http::joined::Joined;
 use crate::inbound::load::Working;
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, LINK_IDLE, LINKS_PER_PEER, STREAMS_PER_LINK};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -137,21 +137,27 @@ impl Server {
 }
 
 impl Seat {
-    /// Sends, and waits for the head of the answer.
-    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, Unanswered> {
+    /// Sends at once, and waits for the head of the answer.
+    pub fn send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<> {
+        // No `async fn`, which would keep the request and so copy it once more; the same in `Link::send`.
         match &mut self.on {
-            On::Own(Some(sender)) => sender.try_send_request(request).await.map_err(|mut error| {
-                let request = error.take_message().map(Box::new);
-                Unanswered { unsent: request.is_some(), request, text: sentence(&error.into_error()) }
-            }),
+            On::Own(Some(sender)) => sender.try_send_request(request).map_err(unanswered).left_future(),
             On::Own(None) => unreachable!("only a drop takes the sender"),
-            On::Shared(link) => link.send(request).await.map_err(|error| Unanswered {
-                unsent: error.unsent,
-                request: None,
-                text: error.text,
-            }),
+            On::Shared(link) => {
+                let unanswered =
+                    |error: SendError| Unanswered { unsent: error.unsent, request: None, text: error.text };
+                link.send(request).map_err(unanswered).right_future()
+            }
         }
     }
+}
+
+fn unanswered(mut error: TrySendError<Request<Outgoing>>) -> Unanswered {
+    let request = error.take_message().map(Box::new);
+    Unanswered { unsent: request.is_some(), request, text: sentence(&error.into_error()) }
 }
 
 impl Drop for Seat {
