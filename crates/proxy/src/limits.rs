@@ -194,11 +194,15 @@ pub const HEALTH_ANSWER_BYTES: usize = 1024;
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Unacknowledged bytes for this long end a connection (gRPC, ztunnel).
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections one listener serves at a time (Envoy's edge guide).
-pub const CONNECTIONS_MAX: usize = 10_000;
-/// Connections the whole process serves at a time, or half of the files it may open if that is less (Envoy's overload
-/// guide).
+/// Connections one listener serves at a time: ten thousand (Envoy's edge guide) that may be idle, and room for everybody
+/// else's.
+pub const CONNECTIONS_MAX: usize = 12_000;
+/// Connections the whole process serves at a time, or [`FILES_TAKEN`] if that is less (Envoy's overload guide).
 pub const PROCESS_CONNECTIONS_MAX: usize = 50_000;
+/// Of the files the process may open, so many for those who come, as numerator and denominator. The rest is for connections
+/// towards the other side, which idle ones have none of, and of which a service has 1,024 unless a CircuitBreaker says
+/// otherwise.
+pub const FILES_TAKEN: (usize, usize) = (3, 5);
 /// Files the kernel has room for from the start: [`CONNECTIONS_MAX`] in, as many out, and others. A quarter of a mebibyte.
 pub const FILES_READY: usize = 32_768;
 /// Connections a gateway takes from one address (limits per client at the edge: Envoy's guide 1,000).

@@ -17,7 +17,7 @@ pub use delay::{Standing, measure};
 pub use memory::{Memory, MemorySize, MemorySizeError};
 
 use crate::limits::{
-    CONNECTIONS_REFUSED_AT, FILES_READY, IDLE_SHRUNK, IDLE_SHRUNK_AT, IN_FLIGHT_MAX, OVERLOAD_TICK,
+    CONNECTIONS_REFUSED_AT, FILES_READY, FILES_TAKEN, IDLE_SHRUNK, IDLE_SHRUNK_AT, IN_FLIGHT_MAX, OVERLOAD_TICK,
     PROCESS_CONNECTIONS_MAX, READY_AGAIN_BELOW, REQUESTS_REFUSED_AT, UNREADY_AT,
 };
 use nix::fcntl::{FcntlArg, fcntl};
@@ -101,8 +101,7 @@ impl Default for Overload {
         Self {
             memory: AtomicU32::new(0),
             unready: AtomicBool::new(false),
-            // Files are left for what connections need towards the other side.
-            connections_max: PROCESS_CONNECTIONS_MAX.min(files_max() / 2),
+            connections_max: PROCESS_CONNECTIONS_MAX.min(files_max() / FILES_TAKEN.1 * FILES_TAKEN.0),
             refused_connections: AtomicU64::new(0),
         }
     }

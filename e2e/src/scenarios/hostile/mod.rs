@@ -322,8 +322,9 @@ async fn crowd(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
         let own = door.clone();
         let act = aside(move || async move { gather(own, first, long.max(CROWD_STAYS)).await });
         let (crowd, mut seen) = ground.watch(door.process(), Kind::Attack, act).await?;
-        let Crowd { open, came, left } = crowd?;
+        let Crowd { open, kept_out, came, left } = crowd?;
         let each = seen.kib[1].saturating_sub(seen.kib[0]) as f64 / open.max(1) as f64;
+        row.expect(kept_out == 0, format!("{kept_out} connections {what} were closed without an answer"));
         row.expect(each <= IDLE_KIB_MAX, format!("each connection {what} cost {each:.1} KiB"));
         row.figure("kibEach", each);
         let coming = ground.others(came.0, came.1);
@@ -343,6 +344,8 @@ async fn crowd(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
 /// Connections that were opened, and when.
 struct Crowd {
     open: usize,
+    /// Asked something and were not answered.
+    kept_out: usize,
     /// The first and the last of them.
     came: (Instant, Instant),
     /// They began to go.
@@ -353,12 +356,13 @@ struct Crowd {
 async fn gather(door: Door, first: &'static str, stays: Duration) -> Result<Crowd> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let begun = Instant::now();
-    let mut crowd = Vec::new();
+    let (mut crowd, mut kept_out) = (Vec::new(), 0);
     for _ in 0..CROWD_SIZE {
         let Ok(mut io) = door.open().await else { continue };
         if !first.is_empty() {
             let mut answer = [0; 4_096];
             if io.write_all(first.as_bytes()).await.is_err() || !matches!(io.read(&mut answer).await, Ok(1..)) {
+                kept_out += 1;
                 continue;
             }
         }
@@ -366,5 +370,5 @@ async fn gather(door: Door, first: &'static str, stays: Duration) -> Result<Crow
     }
     let came = (begun, Instant::now());
     tokio::time::sleep(stays).await;
-    Ok(Crowd { open: crowd.len(), came, left: Instant::now() })
+    Ok(Crowd { open: crowd.len(), kept_out, came, left: Instant::now() })
 }
