@@ -60,7 +60,7 @@ pub async fn forward(
     let outside = worker
         .outside(service, port.port)
         .ok_or_else(|| Failure::new(RouteReason::NoEndpoint, "the external service has no endpoint"))?;
-    let admitted = outside.admit(&this.arrival.share, worker.us(this.started));
+    let admitted = outside.admit(&this.arrival.share, worker.now_us());
     let admitted = admitted.map_err(|open| open.failure(&service.config.service))?;
     let http2 = matches!(port.protocol, Protocol::Http2 | Protocol::Grpc);
     // With a body it goes without its wish; so does what extended CONNECT cannot say to strangers.
