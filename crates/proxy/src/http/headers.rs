@@ -51,8 +51,8 @@ const SPOOFABLE: [HeaderName; 1] = [HeaderName::from_static("x-forwarded-client-
 /// Removes headers of one hop, those that `Connection` names included. `TE: trailers` survives, as gRPC needs it.
 pub fn strip_hop(headers: &mut HeaderMap) {
     // Asked of each header of each message, and as texts they differ by their lengths nearly always.
-    let number = |name: &HeaderName| HOP_BY_HOP.iter().position(|hop| *hop == name.as_str());
-    let present: SmallVec<[usize; 8]> = headers.keys().filter_map(number).collect();
+    let hop = |name: &HeaderName| HOP_BY_HOP.into_iter().find(|hop| *hop == name.as_str());
+    let present: SmallVec<[&str; 8]> = headers.keys().filter_map(hop).collect();
     if present.is_empty() {
         return;
     }
@@ -69,7 +69,7 @@ pub fn strip_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in present.iter().map(|number| HOP_BY_HOP[*number]) {
+    for name in present {
         let Some(value) = headers.remove(name) else { continue };
         let trailers =
             || value.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")));
