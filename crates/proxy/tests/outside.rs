@@ -8,12 +8,13 @@ use api::config::{Balancing, External, Outbound, OutboundPort, OutboundRule, ite
 use api::kinds::Protocol;
 use http::Request;
 use http_body_util::Full;
+use stage::raw::until;
 use stage::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 const HOST: &str = "api.example";
 
@@ -124,6 +125,30 @@ async fn endpoints_are_asked_in_order_and_one_that_failed_is_avoided_for_a_while
     assert_eq!((first.status(), first.header("weft-reason")), (200, "RETRY_ELSEWHERE"));
     let second = client.get(HOST, "/").await;
     assert_eq!((second.status(), second.header("weft-reason")), (200, ""), "the dead one is not asked again at once");
+}
+
+#[tokio::test]
+async fn an_endpoint_is_not_avoided_for_what_a_caller_does() {
+    let (one, two) = (TcpListener::bind((LOCALHOST, 0)).await.unwrap(), App::http("two").await);
+    let web = calling(&external(&[one.local_addr().unwrap().port(), two.port], None, Protocol::Http));
+    let accepted = async || tokio::time::timeout(SOON, one.accept()).await.expect("the first endpoint is asked");
+    let mut rude = TcpStream::connect(web.outbound).await.unwrap();
+    let post = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n");
+    rude.write_all(post.as_bytes()).await.unwrap();
+    let (mut endpoint, _) = accepted().await.unwrap();
+    until(&mut endpoint, "1\r\nx\r\n").await;
+    rude.write_all(b"no chunk\r\n").await.unwrap();
+    let answer = until(&mut rude, "limit\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.ends_with("BAD_REQUEST a chunk of the body is malformed or exceeds a limit\n"), "{answer}");
+    let mut client = Client::to(web.outbound).await;
+    let answering = async {
+        let (mut endpoint, _) = accepted().await.unwrap();
+        until(&mut endpoint, "\r\n\r\n").await;
+        endpoint.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(client.get(HOST, "/"), answering);
+    assert_eq!(answer.text, "one");
 }
 
 #[tokio::test]

@@ -19,7 +19,9 @@
 //! any more, because the body is beyond the limit, it ends and the request goes on.
 
 use super::entire::Entire;
+use super::gate::Bad;
 use super::idle::Idle;
+use crate::error::Failure;
 use crate::filter::pace::{Pace, Paced};
 use crate::limits::REPLAY_BYTES_MAX;
 use crate::tcp::copy::Moved;
@@ -55,8 +57,8 @@ struct State<B> {
     whole: bool,
     /// Some try has read something.
     begun: bool,
-    /// Whoever sends it broke off, or sent something malformed.
-    broken: bool,
+    /// Why it has no end.
+    broken: Option<Broken>,
     /// Number of the try that may read.
     try_now: u32,
     /// When something was last read; `None`: there is no body.
@@ -76,6 +78,30 @@ pub struct Whole {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the body is longer than {REPLAY_BYTES_MAX} bytes")]
 pub struct TooLong;
+
+/// Why a body has no end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Broken {
+    /// Whoever sends it broke off, or sent something malformed.
+    Off,
+    /// We would not take more of it.
+    Refused(Bad),
+}
+
+impl Broken {
+    /// By the error it ended with.
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Bad::behind(error).map_or(Self::Off, Self::Refused)
+    }
+
+    /// For whoever sends it.
+    pub fn failure(self) -> Failure {
+        match self {
+            Self::Off => Failure::new(RouteReason::BadRequest, "the body of the request is malformed or broke off"),
+            Self::Refused(bad) => Failure::refused(bad),
+        }
+    }
+}
 
 impl<B> Clone for Replay<B> {
     fn clone(&self) -> Self {
@@ -102,7 +128,7 @@ impl<B: Body<Data = Bytes>> Replay<B> {
             bytes_max,
             whole: fits,
             begun: false,
-            broken: false,
+            broken: None,
             try_now: 0,
             moved: Some(Arc::new(Moved::new())),
             copies: SmallVec::new(),
@@ -132,9 +158,9 @@ impl<B: Body<Data = Bytes>> Replay<B> {
         state.whole || !state.begun
     }
 
-    /// Whether a try failed because of who sends the body, and not because of who gets it.
-    pub fn broken(&self) -> bool {
-        self.0.as_ref().is_some_and(|state| lock(state).broken)
+    /// Why a try failed, if that was because of who sends the body, and not because of who gets it.
+    pub fn broken(&self) -> Option<Broken> {
+        self.0.as_ref().and_then(|state| lock(state).broken)
     }
 
     /// When something of the body last moved; `None`: there is none.
@@ -284,9 +310,10 @@ where
                 // The caller broke off; there is nothing to send again.
                 self.source = None;
                 self.whole = false;
-                self.broken = true;
                 self.copies.clear();
-                return Poll::Ready(Some(Err(error.into())));
+                let error = error.into();
+                self.broken = Some(Broken::of(&*error));
+                return Poll::Ready(Some(Err(error)));
             }
         };
         if let Some(data) = frame.data_ref() {

@@ -5,6 +5,8 @@
 //! any other reset.
 
 use super::body::BodyError;
+use super::rate_min::RateMin;
+use super::refused;
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
@@ -22,12 +24,21 @@ pub struct Entire {
     body: Incoming,
     /// A stream; HTTP/1 tells hyper of every end.
     http2: bool,
+    /// How slow it may be; `None`: as it likes, or somebody else sees to it.
+    rate: Option<Box<RateMin>>,
 }
 
 impl Entire {
     /// Of a message of this version, as it came.
     pub fn new(version: Version, body: Incoming) -> Self {
-        Self { body, http2: version == Version::HTTP_2 }
+        Self { body, http2: version == Version::HTTP_2, rate: None }
+    }
+
+    /// A request's from outside. The rate of HTTP/1 is the gate's to watch.
+    #[must_use]
+    pub fn from_outside(self) -> Self {
+        let watched = self.http2 && !self.body.is_end_stream();
+        Self { rate: watched.then(|| RateMin::outside().into()), ..self }
     }
 }
 
@@ -36,8 +47,23 @@ impl Body for Entire {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            None if self.http2 && !self.body.is_end_stream() => Some(Err(Reset.into())),
+        let Self { body, http2, rate } = &mut *self;
+        let frame = match (Pin::new(&mut *body).poll_frame(cx), rate) {
+            (Poll::Pending, None) => return Poll::Pending,
+            (Poll::Pending, Some(rate)) => {
+                let bad = ready!(rate.poll(cx));
+                refused::count(&bad);
+                return Poll::Ready(Some(Err(bad.into())));
+            }
+            (Poll::Ready(frame), None) => frame,
+            (Poll::Ready(frame), Some(rate)) => {
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                rate.came(data.map_or(0, Bytes::len));
+                frame
+            }
+        };
+        Poll::Ready(match frame {
+            None if *http2 && !body.is_end_stream() => Some(Err(Reset.into())),
             frame => frame.map(|frame| frame.map_err(Into::into)),
         })
     }

@@ -13,6 +13,7 @@ pub mod matching;
 pub mod meter;
 pub mod parting;
 pub mod path;
+pub mod rate_min;
 pub mod refused;
 pub mod retry;
 pub mod serve;

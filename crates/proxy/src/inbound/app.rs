@@ -2,7 +2,7 @@
 
 use super::load::InFlight;
 use crate::hash::Quick;
-use crate::http::body::Outgoing;
+use crate::http::body::{Broken, Outgoing};
 use crate::limits::{APP_CONNECT, APP_LINK_IDLE, APP_LINKS_IDLE};
 use crate::pool::link::sentence;
 use crate::pool::server::{Keep, Seat, Server, Unanswered};
@@ -23,6 +23,8 @@ pub enum AppError {
     Unreachable(String),
     /// It may have seen the request.
     Broken(String),
+    /// The caller did not send all of the request.
+    Caller(Broken),
 }
 
 /// Connections of one worker.
@@ -92,6 +94,7 @@ async fn send(
         match seat.send(request).await {
             Ok(response) => return Ok((response, seat)),
             Err(Unanswered { request: Some(unsent), .. }) if seat.used => request = *unsent,
+            Err(Unanswered { broken: Some(broken), .. }) => return Err(AppError::Caller(broken)),
             Err(Unanswered { unsent, text, .. }) => {
                 worker.state.apps.suspect(port);
                 return Err(if unsent { AppError::Unreachable(text) } else { AppError::Broken(text) });

@@ -174,6 +174,7 @@ fn refused(error: AppError, port: u16) -> Failure {
             RouteReason::AppUnreachable,
             format!("the app does not accept connections on port {port}: {error}"),
         ),
+        AppError::Caller(broken) => broken.failure(),
         AppError::Broken(error) => {
             Failure::new(RouteReason::UpstreamReset, format!("the app on port {port} broke off: {error}"))
         }

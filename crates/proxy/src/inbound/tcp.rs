@@ -1,7 +1,7 @@
 //! A connection of bytes from another proxy: who asks, may they, and on to the app.
 
 use super::Caller;
-use super::app::{self, AppError};
+use super::app;
 use super::authorize::{Asked, Verdict, decide};
 use crate::filter::pace::{Pace, Slowed};
 use crate::filter::rate_limit::{self, Limit, What};
@@ -93,8 +93,8 @@ async fn carry<I: AsyncRead + AsyncWrite + Unpin>(
             }
             RouteReason::Local
         }
-        Err(AppError::Unreachable(error) | AppError::Broken(error)) => {
-            tracing::debug!(error, port = target, "the app does not accept connections");
+        Err(error) => {
+            tracing::debug!(?error, port = target, "the app does not accept connections");
             RouteReason::AppUnreachable
         }
     }

@@ -197,6 +197,14 @@ async fn attempt(
             // Closed while it was idle, and nothing went out: another connection costs nobody anything.
             Ok(Err(error)) if error.unsent && seat.used && replay.replayable() => {}
             Ok(Err(error)) => {
+                if let Some(broken) = replay.broken() {
+                    return Err(Failed {
+                        ended: Ended::Nobody,
+                        failure: broken.failure(),
+                        endpoint: None,
+                        answer: None,
+                    });
+                }
                 return Err(broken(endpoint, worker, seat.used, error.unsent, |ended| {
                     failed(ended, RouteReason::UpstreamReset, format!("{endpoint}: {}", error.text))
                 }));

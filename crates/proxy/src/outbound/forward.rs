@@ -203,12 +203,11 @@ async fn attempt(
     let (idle, moved) = (Duration::from_millis(limits.idle_ms), replay.moved());
     let response = match idle::head(lease.send(request), try_deadline, idle, moved.as_deref()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_)) if replay.broken() => {
-            lease.blameless();
-            let failure = Failure::new(RouteReason::BadRequest, "the body of the request is malformed or broke off");
-            return Err(Failed { ended: Ended::Nobody, failure, candidate: None, answer: None });
-        }
         Ok(Err(error)) => {
+            if let Some(broken) = replay.broken() {
+                lease.blameless();
+                return Err(Failed { ended: Ended::Nobody, failure: broken.failure(), candidate: None, answer: None });
+            }
             let ended = if error.unsent { Ended::Unsent } else { Ended::Broken };
             let who = name(&lease.choice.candidate);
             let text = match error.hung {

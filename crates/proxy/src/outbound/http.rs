@@ -117,9 +117,13 @@ pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Inc
     let started = Instant::now();
     let running = worker.running().clone();
     let (mut parts, body) = request.into_parts();
-    let body = Entire::new(parts.version, body);
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let dialect = Dialect::of(&parts.headers);
+    let body = match (&arrival.via, Entire::new(parts.version, body)) {
+        // Streams of gRPC say something now and then.
+        (Via::Listener(_), body) if !dialect.is_grpc() => body.from_outside(),
+        (_, body) => body,
+    };
     let mut notes = Notes::default();
     let served = match worker.admit() {
         Ok(_under_way) => route(worker, &running, arrival, &mut parts, body, started, &mut notes).await,

@@ -4,7 +4,7 @@
 //! another one is opened only when all are full.
 
 use super::link::{Link, SendError, sentence};
-use crate::http::body::{Outgoing, UntilEnd};
+use crate::http::body::{Broken, Outgoing, UntilEnd};
 use crate::http::joined::Joined;
 use crate::inbound::load::Working;
 use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, LINK_IDLE, LINKS_PER_PEER, STREAMS_PER_LINK};
@@ -64,6 +64,8 @@ pub struct Unanswered {
     pub unsent: bool,
     /// The request, where it never left.
     pub request: Option<Box<Request<Outgoing>>>,
+    /// The caller did not send all of its request.
+    pub broken: Option<Broken>,
     /// For people.
     pub text: String,
 }
@@ -147,8 +149,12 @@ impl Seat {
             On::Own(Some(sender)) => sender.try_send_request(request).map_err(unanswered).left_future(),
             On::Own(None) => unreachable!("only a drop takes the sender"),
             On::Shared(link) => {
-                let unanswered =
-                    |error: SendError| Unanswered { unsent: error.unsent, request: None, text: error.text };
+                let unanswered = |error: SendError| Unanswered {
+                    unsent: error.unsent,
+                    request: None,
+                    broken: None,
+                    text: error.text,
+                };
                 link.send(request).map_err(unanswered).right_future()
             }
         }
@@ -157,7 +163,10 @@ impl Seat {
 
 fn unanswered(mut error: TrySendError<Request<Outgoing>>) -> Unanswered {
     let request = error.take_message().map(Box::new);
-    Unanswered { unsent: request.is_some(), request, text: sentence(&error.into_error()) }
+    let error = error.into_error();
+    // What a user of hyper did wrong: our request is well formed, so it is its body.
+    let broken = error.is_user().then(|| Broken::of(&error));
+    Unanswered { unsent: request.is_some(), request, broken, text: sentence(&error) }
 }
 
 impl Drop for Seat {

@@ -4,6 +4,8 @@
 //! Each line is judged once, as soon as it is whole; nothing is copied.
 
 use crate::limits::HEADERS_MAX;
+use std::error::Error;
+use std::io;
 
 /// Why a message was refused. None of these has an honest use.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
@@ -62,6 +64,20 @@ pub enum Bad {
 }
 
 impl Bad {
+    /// What is behind an error of a body, however it was passed on. `None`: not the gate.
+    pub fn behind(error: &(dyn Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            let bad = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+            if let Some(bad) = bad {
+                return Some(*bad);
+            }
+            next = error.source();
+        }
+        None
+    }
+
     /// Whether nothing was wrong but the time it took.
     pub fn is_slow(self) -> bool {
         matches!(self, Self::Slow | Self::SlowBody)
