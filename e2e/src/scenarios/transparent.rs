@@ -1,5 +1,6 @@
 //! Apps that know nothing of the mesh: plain HTTP and TCP by name, redirected by nftables.
 
+use super::hostile::{Door, Outsiders};
 use super::plain::ELSEWHERE;
 use super::report::Report;
 use super::scene::until;
@@ -18,14 +19,17 @@ const TCP: &str = "netns: bytes of a TCP service arrive, here and in another zon
 const NAMES: &str = "netns: names of the mesh are answered, others asked elsewhere";
 const OUTSIDE: &str = "netns: what is no part of the mesh is reached as before";
 const STRICT: &str = "netns: plaintext from outside is refused, and taken only while a mesh permits it";
+const SLOW: &str = "netns: plaintext from outside that comes too slowly is ended within 10 s";
 const KEPT: &str = "netns: redirect up cuts no connection that is there";
 const DOWN: &str = "netns: redirect down leaves no rule behind, and up works again";
 
 /// All of them.
-pub const FACTS: &[&str] = &[LOCAL, REMOTE, TCP, NAMES, OUTSIDE, STRICT, KEPT, DOWN];
+pub const FACTS: &[&str] = &[LOCAL, REMOTE, TCP, NAMES, OUTSIDE, STRICT, SLOW, KEPT, DOWN];
 
 /// Calls from which "always" is concluded.
 const CALLS: usize = 20;
+/// Of each kind.
+const SLOW_CONNECTIONS: usize = 50;
 /// A policy reaches a proxy in milliseconds; a busy machine may be slow.
 const CONVERGED: Duration = Duration::from_secs(5);
 /// First numbers of virtual addresses of redirected proxies.
@@ -42,6 +46,7 @@ pub async fn tell(world: &World, report: &mut Report) -> Result<()> {
     report.fact(NAMES, async |row| names(world, row)).await;
     report.fact(OUTSIDE, async |row| outside(world, row).await).await;
     report.fact(STRICT, async |row| strict(world, row).await).await;
+    report.fact(SLOW, async |row| slow(world, row).await).await;
     report.fact(DOWN, async |row| down(world, row)).await;
     Ok(())
 }
@@ -146,6 +151,22 @@ async fn strict(world: &World, row: &mut Row) -> Result<()> {
         taken?.as_millis(),
         again.as_millis()
     ));
+    Ok(())
+}
+
+async fn slow(world: &World, row: &mut Row) -> Result<()> {
+    let door = Door::clear("plain", "west-cart", world.address("west-cart", 8080));
+    mesh(world, "Permissive").await?;
+    let taken = until("a permissive mesh takes plaintext", CONVERGED, async || {
+        Ok(world.plain("router", &["get", &format!("http://{}/", door.address)])?["status"] == 200)
+    })
+    .await;
+    let ended = match taken {
+        Ok(_) => Outsiders::new(door.clone(), SLOW_CONNECTIONS).await,
+        Err(error) => Err(error),
+    };
+    mesh(world, "Strict").await?;
+    ended?.judge(&door, row);
     Ok(())
 }
 

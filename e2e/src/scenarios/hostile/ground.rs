@@ -1,11 +1,11 @@
-//! Where it happens: a caller's proxy, the proxy it calls, an app, an attacker with a certificate of the mesh, and a load
-//! that goes on all the while.
+//! Where it happens: a caller's proxy, the proxy it calls, an app, an edge gateway, attackers outside and one with a
+//! certificate of the mesh, and loads that go on all the while.
 
 use crate::caller::Caller;
 use crate::load::{Aim, Load, Summary};
 use crate::scenarios::base::{Base, Member, proxy};
 use crate::scenarios::impostor::mesh_trust;
-use crate::scenarios::scene::{free, until};
+use crate::scenarios::scene::{Start, free, until};
 use anyhow::{Context, Result};
 use api::SpiffeId;
 use api::config::ServiceRef;
@@ -17,19 +17,27 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use identity::Expect;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::json;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Whom attackers call.
 pub const HOST: &str = "cart.shop.mesh";
 /// Whom everybody else calls: by the same proxies, and another app. What many requests do to an app that must serve them is
 /// not the proxy's doing.
 const OTHERS_HOST: &str = "cart.shop.mesh:8081";
+/// And whom everybody else outside calls: the other app, too.
+const EDGE_OTHERS_HOST: &str = "others.example";
+/// Attackers outside come from so many addresses: a bound for one of them stops none.
+const SOURCES: u8 = 16;
+/// Last number of the first one. Everybody else comes from another.
+const FIRST_SOURCE: u8 = 2;
 /// How long it is quiet before the first attack.
 const QUIET: Duration = Duration::from_secs(2);
 /// Connections the app lets wait, as most servers do (Go: as many as the system allows).
@@ -45,47 +53,74 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Where the attacker knocks.
 #[derive(Clone)]
-pub enum Door {
-    /// The app's side of its proxy, in clear text.
-    Outbound(SocketAddr),
-    /// The proxies' side, by mutual TLS.
-    Inbound(SocketAddr, Arc<rustls::ClientConfig>, ServerName<'static>),
+pub struct Door {
+    /// In a word.
+    pub name: &'static str,
+    /// Process behind it.
+    pub process: &'static str,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Callers come from outside, from many addresses.
+    outside: bool,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 impl Door {
-    /// In a word.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Outbound(_) => "outbound",
-            Self::Inbound(..) => "inbound",
-        }
+    /// Without TLS.
+    pub fn clear(name: &'static str, process: &'static str, address: SocketAddr) -> Self {
+        Self { name, process, address, outside: false, tls: None }
     }
 
-    /// Process behind it.
-    pub fn process(&self) -> &'static str {
-        match self {
-            Self::Outbound(_) => "web",
-            Self::Inbound(..) => "cart",
-        }
-    }
-
-    /// Where it is.
-    pub fn address(&self) -> SocketAddr {
-        match self {
-            Self::Outbound(address) | Self::Inbound(address, ..) => *address,
-        }
+    /// Without a handshake, whether or not it wants one.
+    pub fn in_clear(&self) -> Self {
+        Self { tls: None, ..self.clone() }
     }
 
     /// Connects, with the handshake if there is one.
     pub async fn open(&self) -> Result<Box<dyn Stream>> {
-        let tcp = TcpStream::connect(self.address()).await?;
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let socket = TcpSocket::new_v4()?;
+        if self.outside {
+            let source = FIRST_SOURCE + NEXT.fetch_add(1, Ordering::Relaxed) % SOURCES;
+            socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
+        }
+        let tcp = socket.connect(self.address).await?;
         tcp.set_nodelay(true)?;
-        Ok(match self {
-            Self::Outbound(_) => Box::new(tcp),
-            Self::Inbound(_, config, name) => {
+        Ok(match &self.tls {
+            None => Box::new(tcp),
+            Some((config, name)) => {
                 Box::new(tokio_rustls::TlsConnector::from(config.clone()).connect(name.clone(), tcp).await?)
             }
         })
+    }
+}
+
+/// The attacker's ways in.
+pub struct Doors {
+    /// The app's side of its proxy, in clear text.
+    pub outbound: Door,
+    /// The proxies' side, by mutual TLS.
+    pub inbound: Door,
+    /// A listener of an edge gateway.
+    pub edge: Door,
+    /// Another one, by TLS.
+    pub edge_tls: Door,
+}
+
+impl Doors {
+    /// One of each process.
+    pub fn each(&self) -> [&Door; 3] {
+        [&self.outbound, &self.inbound, &self.edge_tls]
+    }
+
+    /// Those that take HTTP/1 in clear text.
+    pub fn clear(&self) -> [&Door; 2] {
+        [&self.outbound, &self.edge]
+    }
+
+    /// Those that want a handshake.
+    pub fn handshakes(&self) -> [&Door; 2] {
+        [&self.inbound, &self.edge_tls]
     }
 }
 
@@ -93,16 +128,53 @@ impl Door {
 pub struct Ground {
     base: Base,
     /// The attacker's ways in.
-    pub doors: [Door; 2],
+    pub doors: Doors,
     /// What no client should have brought to the app.
     pub smuggled: Smuggled,
-    load: Load,
+    /// By both proxies, and through the edge.
+    loads: [Way; 2],
     /// How long it is quiet before each attack; `None`: only before the first.
     rest: Option<Duration>,
+}
+
+/// A way that everybody else takes.
+struct Way {
+    name: &'static str,
+    load: Load,
     /// The load before the first attack.
     quiet: Summary,
-    /// Stretches of time, from and to.
+    /// Stretches of time in which an attack on this way was looked at, from and to.
     stretches: Mutex<Vec<(Kind, Instant, Instant)>>,
+}
+
+impl Way {
+    async fn new(name: &'static str, caller: Arc<Caller>, aim: Aim) -> Result<Self> {
+        let load = Load::start(caller, aim);
+        load.until("a quiet while has passed", QUIET * 3, |shots| shots.last().is_some_and(|shot| shot.due >= QUIET))
+            .await?;
+        // The first calls open connections.
+        let now = Instant::now();
+        let quiet = load.between(now - QUIET * 3 / 4, now);
+        Ok(Self { name, load, quiet, stretches: Mutex::default() })
+    }
+
+    fn note(&self, kind: Kind, begun: Instant) {
+        self.stretches.lock().unwrap_or_else(PoisonError::into_inner).push((kind, begun, Instant::now()));
+    }
+
+    /// Ends the load.
+    async fn leave(self) -> Others {
+        let Self { name, load, stretches, .. } = self;
+        let begin = load.begin();
+        let shots = load.stop().await;
+        let stretches = stretches.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let kinds = [Kind::Quiet, Kind::Attack, Kind::Served].map(|kind| {
+            let own = || stretches.iter().filter(|(of, ..)| *of == kind);
+            let within = |due| own().any(|(_, from, to)| (*from..=*to).contains(&(begin + due)));
+            (kind, Summary::of(shots.iter().filter(|shot| within(shot.due))))
+        });
+        Others { way: name, all: Summary::of(&shots), kinds }
+    }
 }
 
 /// What goes on in a stretch of time.
@@ -119,6 +191,8 @@ pub enum Kind {
 /// What everybody else saw.
 #[derive(Debug)]
 pub struct Others {
+    /// Which way they took.
+    pub way: &'static str,
     /// From beginning to end.
     pub all: Summary,
     /// In all stretches of a kind together. One by one, quiet ones differ more than most attacks matter.
@@ -165,30 +239,41 @@ impl Ground {
         let tls = identity::client_config(&mallory.live, &trust, Expect::id(id), &[b"h2"]);
         let service = ServiceRef { mesh: "default".parse()?, namespace: "shop".parse()?, name: "cart".parse()? };
         let name = ServerName::try_from(service.server_name(8080, &"west".parse()?))?;
-        let load = Load::start(caller, Aim::new(OTHERS_HOST, rate));
-        load.until("a quiet while has passed", QUIET * 3, |shots| shots.last().is_some_and(|shot| shot.due >= QUIET))
-            .await?;
-        // The first calls open connections.
-        let now = Instant::now();
-        let quiet = load.between(now - QUIET * 3 / 4, now);
-        let doors = [Door::Outbound(outbound), Door::Inbound(inbound, tls, name)];
-        Ok(Self { base, doors, smuggled, load, rest, quiet, stretches: Mutex::default() })
+        let edge = edge(&base).await?;
+        let doors = Doors {
+            outbound: Door::clear("outbound", "web", outbound),
+            inbound: Door { tls: Some((tls, name)), ..Door::clear("inbound", "cart", inbound) },
+            edge: Door { outside: true, ..Door::clear("edge", "edge", edge.clear) },
+            edge_tls: Door { outside: true, tls: Some(edge.tls), ..Door::clear("edgeTls", "edge", edge.secure) },
+        };
+        let (by_proxies, by_edge) = (Aim::new(OTHERS_HOST, rate), Aim::new(EDGE_OTHERS_HOST, rate / 2));
+        let (by_proxies, by_edge) = tokio::try_join!(
+            Way::new("proxies", caller, by_proxies),
+            Way::new("edge", Caller::new(doors.edge.address), by_edge)
+        )?;
+        Ok(Self { base, doors, smuggled, loads: [by_proxies, by_edge], rest })
+    }
+
+    /// The way that leads through a door's process.
+    fn way(&self, door: &Door) -> &Way {
+        &self.loads[usize::from(door.outside)]
     }
 
     /// Watches a proxy and the load while `act` goes on, and for as long before.
-    pub async fn watch<T>(&self, process: &str, kind: Kind, act: impl Future<Output = T>) -> Result<(T, Seen)> {
+    pub async fn watch<T>(&self, door: &Door, kind: Kind, act: impl Future<Output = T>) -> Result<(T, Seen)> {
+        let way = self.way(door);
         let quiet = match self.rest {
-            None => self.quiet.clone(),
+            None => way.quiet.clone(),
             Some(rest) => {
                 // What the attack before has left is not quiet yet.
                 tokio::time::sleep(rest / 4).await;
                 let begun = Instant::now();
                 tokio::time::sleep(rest).await;
-                self.note(Kind::Quiet, begun);
-                self.load.between(begun, Instant::now())
+                way.note(Kind::Quiet, begun);
+                way.load.between(begun, Instant::now())
             }
         };
-        let before = self.kib(process)?;
+        let before = self.kib(door.process)?;
         let begun = Instant::now();
         let mut most = before;
         let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -196,22 +281,18 @@ impl Ground {
         let done = loop {
             tokio::select! {
                 done = &mut act => break done,
-                _ = tick.tick() => most = most.max(self.kib(process)?),
+                _ = tick.tick() => most = most.max(self.kib(door.process)?),
             }
         };
-        self.note(kind, begun);
-        let after = self.kib(process)?;
-        let others = self.others(begun, Instant::now());
+        way.note(kind, begun);
+        let after = self.kib(door.process)?;
+        let others = self.others(door, begun, Instant::now());
         Ok((done, Seen { kib: [before, most.max(after), after], others, quiet }))
     }
 
-    fn note(&self, kind: Kind, begun: Instant) {
-        self.stretches.lock().unwrap_or_else(PoisonError::into_inner).push((kind, begun, Instant::now()));
-    }
-
-    /// The load between two moments.
-    pub fn others(&self, begin: Instant, end: Instant) -> Summary {
-        self.load.between(begin, end)
+    /// The load through a door's process between two moments.
+    pub fn others(&self, door: &Door, begin: Instant, end: Instant) -> Summary {
+        self.way(door).load.between(begin, end)
     }
 
     /// Resident memory of a proxy (proc(5), VmRSS).
@@ -221,19 +302,79 @@ impl Ground {
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
-    /// Ends the load.
-    pub async fn leave(self) -> Others {
-        let Self { base: _base, load, stretches, .. } = self;
-        let begin = load.begin();
-        let shots = load.stop().await;
-        let stretches = stretches.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let kinds = [Kind::Quiet, Kind::Attack, Kind::Served].map(|kind| {
-            let own = || stretches.iter().filter(|(of, ..)| *of == kind);
-            let within = |due| own().any(|(_, from, to)| (*from..=*to).contains(&(begin + due)));
-            (kind, Summary::of(shots.iter().filter(|shot| within(shot.due))))
-        });
-        Others { all: Summary::of(&shots), kinds }
+    /// Ends the loads.
+    pub async fn leave(self) -> [Others; 2] {
+        let Self { base: _base, loads: [by_proxies, by_edge], .. } = self;
+        [by_proxies.leave().await, by_edge.leave().await]
     }
+}
+
+/// Where an edge gateway listens.
+struct Edge {
+    clear: SocketAddr,
+    secure: SocketAddr,
+    tls: (Arc<ClientConfig>, ServerName<'static>),
+}
+
+/// Starts one, with routes to both apps.
+async fn edge(base: &Base) -> Result<Edge> {
+    let (clear, secure, proxies) = (free()?, free()?, free()?);
+    let made = rcgen::generate_simple_self_signed([HOST.to_owned()])?;
+    let certificates = base.scene.path("certificates");
+    let folder = certificates.join("shop/public");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem())?;
+    std::fs::write(folder.join("tls.crt"), made.cert.pem())?;
+    let kind = |kind: &str, name: &str, spec: serde_json::Value| {
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+            "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+    };
+    let route = |host: &str, port: u16| {
+        json!({"parentRefs": [{"kind": "Gateway", "name": "public"}], "hostnames": [host],
+            "rules": [{"backendRefs": [{"name": "cart", "port": port}]}]})
+    };
+    let listeners = json!({"listeners": [
+        {"name": "http", "port": clear.port(), "protocol": "HTTP"},
+        {"name": "https", "port": secure.port(), "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "public"}]}}]});
+    for (path, document) in [
+        ("gateways/default/shop/public", kind("Gateway", "public", listeners)),
+        ("httproutes/default/shop/attacked", kind("HTTPRoute", "attacked", route(HOST, 8080))),
+        ("httproutes/default/shop/others", kind("HTTPRoute", "others", route(EDGE_OTHERS_HOST, 8081))),
+    ] {
+        base.global.send(Method::PUT, &format!("/resources/{path}"), Some(&document), &[]).await?;
+    }
+    let workload = json!({"mesh": "default", "namespace": "default", "name": "edge",
+        "spec": {"address": "127.0.0.1", "proxyPort": proxies.port(), "role": "EdgeGateway"}});
+    let answer = base.west.post("/workloads", &workload).await?;
+    let token = base.scene.secret("edge.token", answer["token"].as_str().context("a token")?, None)?;
+    let path = |path: &std::path::Path| path.display().to_string();
+    let mut args: Vec<String> = Vec::new();
+    for (flag, value) in [
+        ("--data-dir", path(&base.scene.path("edge"))),
+        ("--token-file", path(&token)),
+        ("--listen", proxies.to_string()),
+        ("--admin-listen", free()?.to_string()),
+        ("--ingress-address", clear.ip().to_string()),
+        ("--certificates", path(&certificates)),
+    ] {
+        args.extend([flag.to_owned(), value]);
+    }
+    base.scene.start("edge", &Start { program: "weft-gateway", args, ..Start::default() })?;
+    let caller = Caller::new(clear);
+    until("a caller outside reaches the app", UP, async || {
+        let reply = caller.get(EDGE_OTHERS_HOST, "/").await;
+        anyhow::ensure!(reply.good(), "{}", reply.words());
+        TcpStream::connect(secure).await?;
+        Ok(true)
+    })
+    .await?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Edge { clear, secure, tls: (Arc::new(config), ServerName::try_from(HOST)?) })
 }
 
 /// Requests the app should never have got, as it saw them.

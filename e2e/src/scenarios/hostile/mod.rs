@@ -9,12 +9,15 @@ mod floods;
 mod frames;
 mod ground;
 mod plaintext;
+mod slow;
 
 use super::report::Report;
 use crate::row::Row;
 use anyhow::Result;
 use floods::{End, FLOODS, Flood, Wanted};
-use ground::{Door, Ground, Kind, Others, Seen, aside};
+pub use ground::Door;
+use ground::{Ground, Kind, Others, Seen, aside};
+pub use slow::Outsiders;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -38,19 +41,13 @@ const LONG_RATE: u32 = 400;
 const AT_ONCE: usize = 4;
 /// Something hostile is refused within this.
 const REFUSED: Duration = Duration::from_secs(10);
-/// Time for timers to be late on a busy machine.
-const LATE: Duration = Duration::from_secs(1);
-/// The default timeout of a request, which ends a slow body of an app.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// What one flood may cost a proxy.
 const FLOOD_KIB_MAX: u64 = 64 * 1024;
 /// What one idle connection may cost a proxy.
 const IDLE_KIB_MAX: f64 = 32.0;
 /// As many requests as may be open at a time have come within this.
 const COMES: Duration = Duration::from_secs(1);
-const SLOW_CONNECTIONS: usize = 300;
 const CROWD_SIZE: usize = 10_000;
-const SILENT_SIZE: usize = 2_000;
 /// Long enough for the load to meet the crowd.
 const CROWD_STAYS: Duration = Duration::from_secs(1);
 
@@ -73,22 +70,27 @@ pub async fn tell(report: &mut Report) -> Result<()> {
     }
     report.fact(BOMBS, async |row| bombs(&ground, long, row).await).await;
     report.fact(DESYNC, async |row| desync(&ground, long, row).await).await;
-    report.fact(SLOW, async |row| slow(&ground, thorough, row).await).await;
-    report.fact(SILENT, async |row| silent(&ground, row).await).await;
+    report.fact(SLOW, async |row| slow::slow(&ground, thorough, row).await).await;
+    report.fact(SILENT, async |row| slow::silent(&ground, row).await).await;
     report.fact(CROWD, async |row| crowd(&ground, long, row).await).await;
-    let Others { all, kinds } = ground.leave().await;
+    let everybody = ground.leave().await;
     report
         .fact(OTHERS, async |row| {
-            row.expect(all.failed == 0, format!("{all}"));
-            row.saw(format!("{all}; p99 {:.1} ms", all.p99));
-            for (kind, others) in kinds.iter().filter(|_| thorough) {
-                let (name, words) = match kind {
-                    Kind::Quiet => ("quiet", "quiet"),
-                    Kind::Attack => ("attacked", "under attack"),
-                    Kind::Served => ("served", "while thousands of requests at once are served"),
-                };
-                row.figure(&format!("{name}P99Ms"), others.p99);
-                row.saw(format!("{words}: {} requests, p50 {:.2} ms, p99 {:.2}", others.total, others.p50, others.p99));
+            for Others { way, all, kinds } in everybody {
+                row.expect(all.failed == 0, format!("{way}: {all}"));
+                row.saw(format!("{way}: {all}; p99 {:.1} ms", all.p99));
+                for (kind, others) in kinds.iter().filter(|_| thorough) {
+                    let (name, words) = match kind {
+                        Kind::Quiet => ("Quiet", "quiet"),
+                        Kind::Attack => ("Attacked", "under attack"),
+                        Kind::Served => ("Served", "while thousands of requests at once are served"),
+                    };
+                    row.figure(&format!("{way}{name}P99Ms"), others.p99);
+                    row.saw(format!(
+                        "{words}: {} requests, p50 {:.2} ms, p99 {:.2}",
+                        others.total, others.p50, others.p99
+                    ));
+                }
             }
             Ok(())
         })
@@ -97,10 +99,10 @@ pub async fn tell(report: &mut Report) -> Result<()> {
 }
 
 /// What must be served comes at once and is then there: what others notice of the one is no figure of the other.
-fn coming(ground: &Ground, begun: Instant, row: &mut Row) {
+fn coming(ground: &Ground, door: &Door, begun: Instant, row: &mut Row) {
     let (came, now) = (begun + COMES, Instant::now());
     if came < now {
-        let (first, then) = (ground.others(begun, came), ground.others(came, now));
+        let (first, then) = (ground.others(door, begun, came), ground.others(door, came, now));
         row.saw(format!("         others p99 {:.1} ms in the first second, {:.1} afterwards", first.p99, then.p99));
     }
 }
@@ -108,9 +110,9 @@ fn coming(ground: &Ground, begun: Instant, row: &mut Row) {
 /// What an attack cost, in the words of each row.
 fn cost(door: &Door, seen: &Seen, row: &mut Row) {
     let Seen { kib: [before, most, after], others, quiet } = seen;
-    row.expect(others.failed == 0, format!("{}: others: {others}", door.name()));
-    row.figure(&format!("{}P99Ms", door.name()), others.p99);
-    row.figure(&format!("{}QuietP99Ms", door.name()), quiet.p99);
+    row.expect(others.failed == 0, format!("{}: others: {others}", door.name));
+    row.figure(&format!("{}P99Ms", door.name), others.p99);
+    row.figure(&format!("{}QuietP99Ms", door.name), quiet.p99);
     let mib = |kib: &u64| *kib as f64 / 1_024.0;
     row.saw(format!(
         "         {:.1}, {:.1}, {:.1} MiB; others p50 {:.1} ms, p99 {:.1} (quiet {:.1} and {:.1}: {:+.0} %), {} of {} failed",
@@ -129,8 +131,8 @@ fn cost(door: &Door, seen: &Seen, row: &mut Row) {
 
 /// What the machine does by itself.
 async fn nobody(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
-    for door in &ground.doors {
-        let ((), seen) = ground.watch(door.process(), Kind::Quiet, async { tokio::time::sleep(long).await }).await?;
+    for door in ground.doors.each() {
+        let ((), seen) = ground.watch(door, Kind::Quiet, async { tokio::time::sleep(long).await }).await?;
         cost(door, &seen, row);
     }
     Ok(())
@@ -138,7 +140,7 @@ async fn nobody(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
 
 /// What serving costs everybody else, whoever asks.
 async fn honest(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
-    for door in &ground.doors {
+    for door in ground.doors.each() {
         let own = door.clone();
         let act = aside(move || async move {
             let since = Instant::now();
@@ -151,19 +153,19 @@ async fn honest(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
             tokio::time::sleep(long.saturating_sub(took)).await;
             Ok((good, since, took))
         });
-        let (answered, seen) = ground.watch(door.process(), Kind::Served, act).await?;
+        let (answered, seen) = ground.watch(door, Kind::Served, act).await?;
         let (good, since, took) = answered?;
-        row.saw(format!("{:<8} {AT_ONCE} connections: {good} answered in {:.2} s", door.name(), took.as_secs_f64()));
-        row.expect(good == AT_ONCE as u32 * floods::HONEST, format!("{}: {good} answered", door.name()));
+        row.saw(format!("{:<8} {AT_ONCE} connections: {good} answered in {:.2} s", door.name, took.as_secs_f64()));
+        row.expect(good == AT_ONCE as u32 * floods::HONEST, format!("{}: {good} answered", door.name));
         cost(door, &seen, row);
-        coming(ground, since, row);
+        coming(ground, door, since, row);
     }
     Ok(())
 }
 
 /// Again and again for `long`, from several connections at a time.
 async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &mut Row) -> Result<()> {
-    for door in &ground.doors {
+    for door in ground.doors.each() {
         let own = door.clone();
         let act = aside(move || async move {
             let (since, mut ends) = (Instant::now(), Vec::<End>::new());
@@ -180,7 +182,7 @@ async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &m
             }
             Ok((ends, since))
         });
-        let (ends, seen) = ground.watch(door.process(), flood.wanted.kind(), act).await?;
+        let (ends, seen) = ground.watch(door, flood.wanted.kind(), act).await?;
         let (ends, since) = ends?;
         let latest = ends.iter().map(|end| end.ended).max().flatten().unwrap_or_default();
         let open = ends.iter().filter(|end| end.ended.is_none()).count();
@@ -188,9 +190,9 @@ async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &m
         let sent: u64 = ends.iter().map(|end| end.sent).sum();
         let (answers, resets) = ends.iter().fold((0, 0), |(a, r), end| (a + end.said.answers, r + end.said.resets));
         let grown = seen.kib[1].saturating_sub(seen.kib[0]);
-        row.expect(grown <= FLOOD_KIB_MAX, format!("{}: it cost {grown} KiB", door.name()));
+        row.expect(grown <= FLOOD_KIB_MAX, format!("{}: it cost {grown} KiB", door.name));
         if flood.wanted == Wanted::Ended {
-            row.expect(open == 0, format!("{}: {open} of {} connections were not ended", door.name(), ends.len()));
+            row.expect(open == 0, format!("{}: {open} of {} connections were not ended", door.name, ends.len()));
         }
         let verdict = match (open, flood.wanted) {
             (0, _) => format!("ended after {:.2} s", latest.as_secs_f64()),
@@ -199,144 +201,112 @@ async fn flooded(ground: &Ground, flood: &'static Flood, long: Duration, row: &m
         };
         row.saw(format!(
             "{:<8} {} x {verdict}, {calm} told to calm down, {} KiB sent",
-            door.name(),
+            door.name,
             ends.len(),
             sent / 1_024
         ));
         cost(door, &seen, row);
         if flood.wanted == Wanted::Served {
-            coming(ground, since, row);
+            coming(ground, door, since, row);
         }
     }
-    Ok(())
-}
-
-async fn slow(ground: &Ground, thorough: bool, row: &mut Row) -> Result<()> {
-    let door = ground.doors[0].clone();
-    let own = door.clone();
-    let act = aside(move || async move {
-        let (pause, limit) = (Duration::from_secs(1), REQUEST_TIMEOUT + 2 * LATE);
-        let heads = plaintext::drip(own.clone(), SLOW_CONNECTIONS, plaintext::slow_head(), b"x", pause, limit);
-        let bodies = plaintext::drip(own, SLOW_CONNECTIONS, plaintext::slow_body(), b"x", pause, limit);
-        match thorough {
-            true => tokio::try_join!(heads, bodies),
-            false => Ok((heads.await?, plaintext::Ends::default())),
-        }
-    });
-    let (ends, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
-    let (heads, bodies) = ends?;
-    for (what, ends, limit) in [("heads", &heads, REFUSED), ("bodies", &bodies, REQUEST_TIMEOUT)] {
-        let plaintext::Ends { opened, ended, latest, answer } = ends;
-        if *opened == 0 {
-            continue;
-        }
-        row.expect(ended == opened, format!("{what}: {ended} of {opened} were ended"));
-        row.expect(*latest <= limit + LATE, format!("{what}: the last was ended after {latest:?}"));
-        row.saw(format!("{what:<8} {ended} of {opened} ended, the last after {:.1} s: {answer}", latest.as_secs_f64()));
-    }
-    cost(&door, &seen, row);
     Ok(())
 }
 
 async fn bombs(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
-    let door = ground.doors[0].clone();
     for (name, bytes) in plaintext::bombs() {
-        let own = door.clone();
-        let size = bytes.len();
-        let act = aside(move || async move {
-            let (since, never) = (Instant::now(), Duration::from_secs(60));
-            let mut all = plaintext::drip(own.clone(), 50, bytes.clone(), b"x", never, REFUSED).await?;
-            while since.elapsed() < long {
-                all.add(plaintext::drip(own.clone(), 50, bytes.clone(), b"x", never, REFUSED).await?);
-            }
-            Ok(all)
-        });
-        let (ends, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
-        let plaintext::Ends { opened, ended, latest, answer } = ends?;
-        row.expect(ended == opened, format!("{name}: {ended} of {opened} were ended"));
-        let grown = seen.kib[1].saturating_sub(seen.kib[0]);
-        row.expect(grown <= FLOOD_KIB_MAX, format!("{name}: it cost {grown} KiB"));
-        row.saw(format!(
-            "{name}, {} KiB x {opened}: ended after {:.2} s, {answer}",
-            size / 1_024,
-            latest.as_secs_f64()
-        ));
-        cost(&door, &seen, row);
+        for door in ground.doors.clear() {
+            let (own, bytes) = (door.clone(), bytes.clone());
+            let size = bytes.len();
+            let act = aside(move || async move {
+                let (since, never) = (Instant::now(), Duration::from_secs(60));
+                let mut all = plaintext::drip(own.clone(), 50, bytes.clone(), b"x", never, REFUSED).await?;
+                while since.elapsed() < long {
+                    all.add(plaintext::drip(own.clone(), 50, bytes.clone(), b"x", never, REFUSED).await?);
+                }
+                Ok(all)
+            });
+            let (ends, seen) = ground.watch(door, Kind::Attack, act).await?;
+            let ends = ends?;
+            let plaintext::Ends { opened, ended, latest, .. } = ends;
+            row.expect(ended == opened, format!("{}: {name}: {ended} of {opened} were ended", door.name));
+            let grown = seen.kib[1].saturating_sub(seen.kib[0]);
+            row.expect(grown <= FLOOD_KIB_MAX, format!("{}: {name}: it cost {grown} KiB", door.name));
+            row.saw(format!(
+                "{:<8} {name}, {} KiB x {opened}: ended after {:.2} s, {}",
+                door.name,
+                size / 1_024,
+                latest.as_secs_f64(),
+                ends.words()
+            ));
+            cost(door, &seen, row);
+        }
     }
     Ok(())
 }
 
 async fn desync(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
-    let door = ground.doors[0].clone();
-    let (own, requests) = (door.clone(), plaintext::desync());
-    let count = requests.len();
     let earlier = ground.smuggled.take();
     row.expect(earlier.is_empty(), format!("before any of them the app got {}", earlier.join("; ")));
-    let act = aside(move || async move {
-        let (since, mut wrong) = (Instant::now(), BTreeSet::new());
-        let mut said = 0;
-        while said == 0 || since.elapsed() < long {
-            let say = |request: &String| plaintext::say(own.clone(), request.clone(), REFUSED);
-            let mut all: JoinSet<_> = requests.iter().map(say).collect();
-            while let Some(one) = all.join_next().await {
-                let plaintext::Said { request, answer, ended } = one??;
-                said += 1;
-                let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
-                if !ended || !refused || answer.matches("HTTP/1.1 ").count() > 1 {
-                    let first = answer.lines().next().unwrap_or_default();
-                    wrong.insert(format!("ended {ended}, {first}: {request:?}"));
+    for door in ground.doors.clear() {
+        let (own, requests) = (door.clone(), plaintext::desync());
+        let count = requests.len();
+        let act = aside(move || async move {
+            let (since, mut wrong) = (Instant::now(), BTreeSet::new());
+            let mut said = 0;
+            while said == 0 || since.elapsed() < long {
+                let say = |request: &String| plaintext::say(own.clone(), request.clone(), REFUSED);
+                let mut all: JoinSet<_> = requests.iter().map(say).collect();
+                while let Some(one) = all.join_next().await {
+                    let plaintext::Said { request, answer, ended } = one??;
+                    said += 1;
+                    let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
+                    if !ended || !refused || answer.matches("HTTP/1.1 ").count() > 1 {
+                        let first = answer.lines().next().unwrap_or_default();
+                        wrong.insert(format!("ended {ended}, {first}: {request:?}"));
+                    }
                 }
             }
-        }
-        Ok((said, wrong))
-    });
-    let (said, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
-    let (said, wrong) = said?;
-    let smuggled = ground.smuggled.take();
-    row.expect(wrong.is_empty(), wrong.into_iter().collect::<Vec<_>>().join("\n          "));
-    row.expect(smuggled.is_empty(), format!("smuggled to the app: {}", smuggled.join("; ")));
-    row.saw(format!("{count} requests, {said} times, {} smuggled", smuggled.len()));
-    cost(&door, &seen, row);
-    Ok(())
-}
-
-async fn silent(ground: &Ground, row: &mut Row) -> Result<()> {
-    let door = ground.doors[1].clone();
-    let plain = Door::Outbound(door.address());
-    let act =
-        aside(move || async move { plaintext::drip(plain, SILENT_SIZE, Vec::new(), b"", REFUSED * 2, REFUSED).await });
-    let (ends, seen) = ground.watch(door.process(), Kind::Attack, act).await?;
-    let plaintext::Ends { opened, ended, latest, .. } = ends?;
-    row.expect(ended == opened, format!("{ended} of {opened} were ended"));
-    row.saw(format!("{ended} ended after {:.1} s", latest.as_secs_f64()));
-    cost(&door, &seen, row);
+            Ok((said, wrong))
+        });
+        let (said, seen) = ground.watch(door, Kind::Attack, act).await?;
+        let (said, wrong) = said?;
+        let smuggled = ground.smuggled.take();
+        row.expect(wrong.is_empty(), wrong.into_iter().collect::<Vec<_>>().join("\n          "));
+        row.expect(smuggled.is_empty(), format!("smuggled to the app: {}", smuggled.join("; ")));
+        row.saw(format!("{:<8} {count} requests, {said} times, {} smuggled", door.name, smuggled.len()));
+        cost(door, &seen, row);
+    }
     Ok(())
 }
 
 /// Idle connections may stay: they must cost little and keep nobody out.
 async fn crowd(ground: &Ground, long: Duration, row: &mut Row) -> Result<()> {
-    for (what, first) in
-        [("that never spoke", ""), ("kept after a request", "GET / HTTP/1.1\r\nhost: cart.shop.mesh\r\n\r\n")]
-    {
-        let door = ground.doors[0].clone();
+    let spoke = "GET / HTTP/1.1\r\nhost: cart.shop.mesh\r\n\r\n";
+    let both = [("that never spoke", ""), ("kept after a request", spoke)];
+    for (door, (what, first)) in ground.doors.clear().into_iter().flat_map(|door| both.map(|kind| (door, kind))) {
         let own = door.clone();
         let act = aside(move || async move { gather(own, first, long.max(CROWD_STAYS)).await });
-        let (crowd, mut seen) = ground.watch(door.process(), Kind::Attack, act).await?;
+        let (crowd, mut seen) = ground.watch(door, Kind::Attack, act).await?;
         let Crowd { open, kept_out, came, left } = crowd?;
         let each = seen.kib[1].saturating_sub(seen.kib[0]) as f64 / open.max(1) as f64;
-        row.expect(kept_out == 0, format!("{kept_out} connections {what} were closed without an answer"));
-        row.expect(each <= IDLE_KIB_MAX, format!("each connection {what} cost {each:.1} KiB"));
+        row.expect(
+            kept_out == 0,
+            format!("{}: {kept_out} connections {what} were closed without an answer", door.name),
+        );
+        row.expect(each <= IDLE_KIB_MAX, format!("{}: each connection {what} cost {each:.1} KiB", door.name));
         row.figure("kibEach", each);
-        let coming = ground.others(came.0, came.1);
+        let coming = ground.others(door, came.0, came.1);
         row.saw(format!(
-            "{open} {what}: {each:.1} KiB each; they came in {:.1} s, others p99 {:.1} ms; then:",
+            "{:<8} {open} {what}: {each:.1} KiB each; they came in {:.1} s, others p99 {:.1} ms; then:",
+            door.name,
             (came.1 - came.0).as_secs_f64(),
             coming.p99
         ));
         row.expect(coming.failed == 0, format!("others while they came: {coming}"));
         row.expect(seen.others.failed == 0, format!("others: {}", seen.others));
-        seen.others = ground.others(came.1, left);
-        cost(&door, &seen, row);
+        seen.others = ground.others(door, came.1, left);
+        cost(door, &seen, row);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! HTTP/1 that is slow, large, or means two things.
+//! HTTP/1 that is large, means two things, or is said drop by drop.
 
 use super::ground::{Door, HOST};
 use anyhow::Result;
@@ -16,11 +16,20 @@ pub struct Ends {
     pub ended: usize,
     /// The last one, after this long.
     pub latest: Duration,
-    /// How the first answer began.
+    /// The first answer.
     pub answer: String,
 }
 
 impl Ends {
+    /// How the first answer began, and how it ended.
+    pub fn words(&self) -> String {
+        let mut lines = self.answer.lines();
+        match (lines.next(), lines.next_back()) {
+            (Some(first), Some(last)) => format!("{first} ... {last}"),
+            (first, _) => first.unwrap_or("without an answer").to_owned(),
+        }
+    }
+
     /// And how further ones did.
     pub fn add(&mut self, more: Self) {
         let Self { opened, ended, latest, answer } = more;
@@ -71,21 +80,10 @@ pub async fn drip(
             ends.latest = ends.latest.max(after);
         }
         if ends.answer.is_empty() {
-            let text = String::from_utf8_lossy(&answer);
-            ends.answer = [text.lines().next(), text.lines().last()].map(Option::unwrap_or_default).join(" ... ");
+            ends.answer = String::from_utf8_lossy(&answer).into_owned();
         }
     }
     Ok(ends)
-}
-
-/// A head that goes on for ever.
-pub fn slow_head() -> Vec<u8> {
-    format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx: ").into()
-}
-
-/// A body that goes on for ever.
-pub fn slow_body() -> Vec<u8> {
-    format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1000000\r\n\r\n").into()
 }
 
 /// Requests that are too much of something.
