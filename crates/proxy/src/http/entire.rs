@@ -8,7 +8,7 @@ use super::body::BodyError;
 use super::rate_min::RateMin;
 use super::refused;
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
@@ -34,11 +34,11 @@ impl Entire {
         Self { body, http2: version == Version::HTTP_2, rate: None }
     }
 
-    /// A request's from outside. The rate of HTTP/1 is the gate's to watch.
+    /// Of a request from outside, with these fields. The rate of HTTP/1 is the gate's to watch.
     #[must_use]
-    pub fn from_outside(self) -> Self {
-        let watched = self.http2 && !self.body.is_end_stream();
-        Self { rate: watched.then(|| RateMin::outside().into()), ..self }
+    pub fn from_outside(self, fields: &HeaderMap) -> Self {
+        let rate = if self.http2 && !self.body.is_end_stream() { RateMin::outside(fields) } else { None };
+        Self { rate: rate.map(Box::new), ..self }
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use futures_util::stream::pending;
     use h2::Reason;
-    use http::{HeaderMap, Request, Response};
+    use http::{Request, Response};
     use http_body_util::{BodyExt, Empty, StreamBody};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};

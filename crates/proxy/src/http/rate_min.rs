@@ -3,6 +3,8 @@
 
 use super::gate::Bad;
 use crate::limits::{BODY_RATE_MIN, BODY_WINDOW};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -19,9 +21,13 @@ pub struct RateMin {
 }
 
 impl RateMin {
-    /// [`BODY_RATE_MIN`] over [`BODY_WINDOW`].
-    pub fn outside() -> Self {
-        Self::new(BODY_RATE_MIN * BODY_WINDOW.as_secs(), BODY_WINDOW)
+    /// Of a request with these fields: [`BODY_RATE_MIN`] over [`BODY_WINDOW`]. `None`: a stream of gRPC or Connect, which
+    /// says something now and then for as long as its time allows.
+    pub fn outside(fields: &HeaderMap) -> Option<Self> {
+        const STREAMS: [&[u8]; 2] = [b"application/grpc", b"application/connect+"];
+        let kind = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let streams = STREAMS.iter().any(|stream| kind.starts_with(stream));
+        (!streams).then(|| Self::new(BODY_RATE_MIN * BODY_WINDOW.as_secs(), BODY_WINDOW))
     }
 
     fn new(least: u64, window: Duration) -> Self {
@@ -55,6 +61,18 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     const WINDOW: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn streams_of_calls_are_left_to_their_timeout() {
+        let watched = |kind: &'static str| {
+            RateMin::outside(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])).is_some()
+        };
+        assert!(RateMin::outside(&HeaderMap::new()).is_some() && watched("application/json"));
+        assert!(watched("application/connect"), "a body, whatever it is called");
+        assert!(
+            !watched("application/grpc") && !watched("application/grpc+proto") && !watched("application/connect+json")
+        );
+    }
 
     #[tokio::test]
     async fn a_body_that_comes_in_time_goes_on_and_one_that_drips_ends() {

@@ -120,8 +120,7 @@ pub async fn serve(worker: &Arc<Worker>, arrival: &Arrival, request: Request<Inc
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let dialect = Dialect::of(&parts.headers);
     let body = match (&arrival.via, Entire::new(parts.version, body)) {
-        // Streams of gRPC say something now and then.
-        (Via::Listener(_), body) if !dialect.is_grpc() => body.from_outside(),
+        (Via::Listener(_), body) => body.from_outside(&parts.headers),
         (_, body) => body,
     };
     let mut notes = Notes::default();

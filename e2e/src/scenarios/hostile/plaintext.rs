@@ -42,7 +42,8 @@ impl Ends {
     }
 }
 
-/// Opens `count` connections; each sends `first` and then `drip` every `pause`, until it is ended or `limit` is over.
+/// Opens `count` connections; each sends `first` and then `drip` every `pause`, until it is ended or `limit` is over. Their
+/// pauses begin one after another, as with slowhttptest: drops of all at the same moment would be a flood.
 pub async fn drip(
     door: Door,
     count: usize,
@@ -52,9 +53,11 @@ pub async fn drip(
     limit: Duration,
 ) -> Result<Ends> {
     let mut all = JoinSet::new();
-    for _ in 0..count {
+    for i in 0..count {
         let (mut io, first) = (door.open().await?, first.clone());
+        let later = if pause < limit { pause * i as u32 / count as u32 } else { Duration::ZERO };
         all.spawn(async move {
+            sleep(later).await;
             let since = Instant::now();
             let mut answer = Vec::new();
             let over = timeout(limit, async {

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use tokio::time::{Interval, interval, timeout};
+use tokio::time::{Interval, interval, sleep, timeout};
 
 /// Time for timers to be late on a busy machine.
 const LATE: Duration = Duration::from_secs(1);
@@ -152,10 +152,12 @@ async fn streams(door: Door, count: usize) -> Result<Ends> {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(door.open().await?));
         let (sender, connection) = handshake.await?;
         drivers.spawn(connection);
-        for _ in first..count.min(first + STREAMS) {
+        for i in first..count.min(first + STREAMS) {
             let mut sender = sender.clone();
-            let request = Request::post(format!("https://{HOST}/")).body(Drops(interval(PAUSE)))?;
+            let later = PAUSE * i as u32 / count as u32;
             all.spawn(async move {
+                sleep(later).await;
+                let request = Request::post(format!("https://{HOST}/")).body(Drops(interval(PAUSE)))?;
                 let since = Instant::now();
                 let answered = timeout(PATIENCE, async {
                     let answer = sender.send_request(request).await?;
@@ -163,13 +165,13 @@ async fn streams(door: Door, count: usize) -> Result<Ends> {
                     let text = answer.into_body().collect().await?.to_bytes();
                     anyhow::Ok(format!("HTTP/2 {status}\n{}", String::from_utf8_lossy(&text)))
                 });
-                answered.await.ok().map(|answer| (since.elapsed(), answer))
+                anyhow::Ok(answered.await.ok().map(|answer| (since.elapsed(), answer)))
             });
         }
     }
     let mut ends = Ends { opened: count, ..Ends::default() };
     while let Some(one) = all.join_next().await {
-        let Some((after, answer)) = one? else { continue };
+        let Some((after, answer)) = one?? else { continue };
         ends.add(Ends { opened: 0, ended: 1, latest: after, answer: answer? });
     }
     Ok(ends)
