@@ -6,7 +6,8 @@ use crate::error::Failure;
 use crate::http::path;
 use crate::inbound::authorize::{Asked, Verdict, decide};
 use crate::inbound::{Caller, withdrawn};
-use crate::limits::{HANDSHAKE, PREAMBLE};
+use crate::limits::PREAMBLE;
+use crate::listen::handshake;
 use crate::outbound::external;
 use crate::outbound::http::{Arrival, Destination, Via, serve as route};
 use crate::pool::transport::Carries;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// A verified caller, and the service outside that its connection is for.
@@ -35,10 +35,9 @@ pub struct Leaving {
 
 /// Serves one connection of a sidecar.
 pub async fn serve(worker: Arc<Worker>, tls: Arc<ServerConfig>, tcp: TcpStream) {
-    let stream = match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(tcp)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a caller failed the handshake"),
-        Err(_) => return tracing::debug!("a caller did not finish the handshake in time"),
+    let stream = match handshake::accept(tls, tcp).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a caller failed the handshake"),
     };
     let Some((leaving, carries)) = leaving(&worker, &stream) else { return };
     let domain = leaving.caller.id.as_ref().map(|id| id.trust_domain().clone());

@@ -2,7 +2,8 @@
 //!
 //! Directed: each side asks for itself, so that a line cut in one direction shows as just that.
 
-use crate::limits::{HANDSHAKE, PROBE_ANSWER, PROBE_EVERY, PROBES_KEPT};
+use crate::limits::{PROBE_ANSWER, PROBE_EVERY, PROBES_KEPT};
+use crate::listen::handshake;
 use crate::pool::transport::tune;
 use crate::state::State;
 use crate::tcp::copy::Prefixed;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 /// ALPN of probes.
@@ -40,7 +41,7 @@ pub fn is_gateway(id: &api::SpiffeId) -> bool {
 /// The other side: gives back what it gets, eight bytes at a time.
 pub async fn answer(tcp: TcpStream, hello: Vec<u8>, tls: Arc<ServerConfig>, stop: CancellationToken) -> io::Result<()> {
     let io = Prefixed::new(hello, tcp);
-    let mut stream = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(io)).await??;
+    let mut stream = handshake::accept(tls, io).await?;
     loop {
         let mut number = [0; 8];
         tokio::select! {

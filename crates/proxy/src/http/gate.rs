@@ -11,6 +11,7 @@ pub mod head;
 mod tests;
 mod told;
 
+use super::line;
 use super::meter::{Flood, Meter, PREFACE, say_goodbye};
 use super::refused;
 use crate::limits::{
@@ -227,6 +228,8 @@ enum Wait {
     Block(u32),
 }
 
+type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection whose bytes are judged.
 pub struct Gate<I> {
     io: I,
@@ -235,7 +238,7 @@ pub struct Gate<I> {
     held: Vec<u8>,
     /// Of these, judged and to be passed on.
     ready: usize,
-    timer: Option<(Wait, Pin<Box<Sleep>>)>,
+    timer: Option<(Wait, Timer)>,
     paced_bytes: u64,
     /// The last turn is over and the next one has not begun.
     waits: bool,
@@ -314,7 +317,7 @@ impl<I> Gate<I> {
             return Poll::Pending;
         };
         if self.timer.as_ref().is_none_or(|(running, _)| *running != wait) {
-            self.timer = Some((wait, Box::pin(sleep(limit))));
+            self.timer = Some((wait, Box::pin(line::after(limit))));
             self.paced_bytes = self.judge.body_bytes;
         }
         let Some((_, timer)) = &mut self.timer else { return Poll::Pending };

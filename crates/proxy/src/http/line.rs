@@ -7,8 +7,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
 // A thread is a worker, and a turn begins and ends on it.
 thread_local!(static LINE: Arc<Line> = Arc::default());
@@ -72,6 +74,13 @@ impl Place {
     }
 }
 
+/// Ready when `time` is over and then its turn has come: a crowd whose time is over together ends one after another, with
+/// others served in between.
+pub async fn after(time: Duration) {
+    sleep(time).await;
+    Place::last().await;
+}
+
 impl Future for Place {
     type Output = ();
 
@@ -83,7 +92,6 @@ impl Future for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tokio::task::JoinSet;
     use tokio::time::timeout;
 
@@ -116,6 +124,30 @@ mod tests {
         let seen = timeout(Duration::from_secs(5), work()).await.unwrap();
         let turns: Vec<&str> = seen.split('.').filter(|turns| !turns.is_empty()).collect();
         assert_eq!(turns, ["a", "b", "c", "a", "b", "c"], "{seen}");
+    }
+
+    #[tokio::test]
+    async fn a_crowd_whose_time_is_over_ends_one_after_another() {
+        let done = Arc::new(Mutex::new(String::new()));
+        let mut crowd: JoinSet<()> = (0..3)
+            .map(|_| {
+                let done = done.clone();
+                async move {
+                    after(Duration::from_millis(20)).await;
+                    done.lock().unwrap().push('x');
+                }
+            })
+            .collect();
+        let others = async {
+            while !crowd.is_empty() {
+                yield_now().await;
+                while crowd.try_join_next().is_some() {}
+                done.lock().unwrap().push('.');
+            }
+        };
+        timeout(Duration::from_secs(5), others).await.unwrap();
+        let seen = done.lock().unwrap().clone();
+        assert!(seen.matches('x').count() == 3 && !seen.contains("xx"), "{}", seen.replace("..", ""));
     }
 
     #[test]

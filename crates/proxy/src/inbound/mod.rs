@@ -12,7 +12,8 @@ use self::authorize::Peer;
 use crate::error::{Dialect, Failure};
 use crate::filter::rate_limit::{self, What};
 use crate::http::headers;
-use crate::limits::{HANDSHAKE, REFUSED_CONNECTION};
+use crate::limits::REFUSED_CONNECTION;
+use crate::listen::handshake;
 use crate::pool::transport::Carries;
 use crate::state::State;
 use crate::worker::Worker;
@@ -25,7 +26,6 @@ use rustls::ServerConfig;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -60,10 +60,9 @@ impl Caller {
 
 /// Serves one connection on the mutual-TLS listener.
 pub async fn serve(worker: Arc<Worker>, tls: Arc<ServerConfig>, tcp: TcpStream) {
-    let stream = match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(tcp)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a caller failed the handshake"),
-        Err(_) => return tracing::debug!("a caller did not finish the handshake in time"),
+    let stream = match handshake::accept(tls, tcp).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a caller failed the handshake"),
     };
     let Some((caller, carries)) = caller(&worker, &stream) else { return };
     let domain = caller.id.as_ref().map(|id| id.trust_domain().clone());

@@ -1,6 +1,7 @@
 //! Listeners: what is bound, what accepts, and what each connection is.
 
 pub mod detect;
+pub mod handshake;
 pub mod open;
 pub mod opening;
 pub mod origin;

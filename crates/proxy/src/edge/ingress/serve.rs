@@ -4,7 +4,8 @@ use super::Ingress;
 use crate::compile::Running;
 use crate::error::Failure;
 use crate::http::{filter, path};
-use crate::limits::{EDGE_URI_MAX, HANDSHAKE};
+use crate::limits::EDGE_URI_MAX;
+use crate::listen::handshake;
 use crate::outbound::hashing::ClientAddress;
 use crate::outbound::http::{Arrival, Destination, Via, serve as route};
 use crate::worker::Worker;
@@ -20,8 +21,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 /// ALPN of listeners, the preferred one first.
 pub const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -74,19 +73,17 @@ pub async fn serve(
         return tracing::debug!(%peer, "refused: too many connections of one source");
     };
     let Some(protocol) = worker.running().listeners.get(&port).map(|listener| listener.protocol) else { return };
-    let refuse = |error: &dyn std::fmt::Display| tracing::debug!(%peer, port, %error, "a caller failed the handshake");
     match protocol {
         ListenerProtocol::Http => requests(worker, At { port, from, secure: Secure::No }, None, stream).await,
-        ListenerProtocol::Https => match timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
-            Ok(Ok(stream)) => {
+        ListenerProtocol::Https => match handshake::accept(tls, stream).await {
+            Ok(stream) => {
                 let (_, session) = stream.get_ref();
                 let http2 = session.alpn_protocol() == Some(ALPN[0]);
                 let server_name = session.server_name().map(str::to_ascii_lowercase);
                 let at = At { port, from, secure: Secure::Yes { server_name } };
                 requests(worker, at, Some(http2), stream).await;
             }
-            Ok(Err(error)) => refuse(&error),
-            Err(late) => refuse(&late),
+            Err(error) => tracing::debug!(%peer, port, %error, "a caller failed the handshake"),
         },
     }
 }
