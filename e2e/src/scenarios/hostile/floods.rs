@@ -1,10 +1,11 @@
 //! HTTP/2 floods, each known by a name or a number somebody gave it, and how the proxy ends them.
 
+use super::doors::Door;
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, Said, WINDOW_UPDATE,
     block, field, frame, listen, opening, text,
 };
-use super::ground::{Door, HOST, Kind};
+use super::ground::{HOST, Kind};
 use anyhow::Result;
 use bytes::Bytes;
 use http::Request;

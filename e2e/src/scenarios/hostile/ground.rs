@@ -1,31 +1,22 @@
 //! Where it happens: a caller's proxy, the proxy it calls, an app, an edge gateway, attackers outside and one with a
 //! certificate of the mesh, and loads that go on all the while.
 
+use super::app::{self, Smuggled};
+use super::doors::{Door, Doors};
+use super::edge;
 use crate::caller::Caller;
 use crate::load::{Aim, Load, Summary};
 use crate::scenarios::base::{Base, Member, proxy};
 use crate::scenarios::impostor::mesh_trust;
-use crate::scenarios::scene::{Start, free, until};
+use crate::scenarios::scene::{free, until};
 use anyhow::{Context, Result};
 use api::SpiffeId;
 use api::config::ServiceRef;
-use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use identity::Expect;
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::json;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Whom attackers call.
 pub const HOST: &str = "cart.shop.mesh";
@@ -33,96 +24,11 @@ pub const HOST: &str = "cart.shop.mesh";
 /// not the proxy's doing.
 const OTHERS_HOST: &str = "cart.shop.mesh:8081";
 /// And whom everybody else outside calls: the other app, too.
-const EDGE_OTHERS_HOST: &str = "others.example";
-/// Attackers outside come from so many addresses: a bound for one of them stops none.
-const SOURCES: u8 = 16;
-/// Last number of the first one. Everybody else comes from another.
-const FIRST_SOURCE: u8 = 2;
+pub const EDGE_OTHERS_HOST: &str = "others.example";
 /// How long it is quiet before the first attack.
 const QUIET: Duration = Duration::from_secs(2);
-/// Connections the app lets wait, as most servers do (Go: as many as the system allows).
-const BACKLOG: i32 = 4_096;
 /// From start to first answer through both proxies.
-const UP: Duration = Duration::from_secs(20);
-/// Answer of the app; more than one window of a caller that reads nothing.
-const ANSWER_BYTES: usize = 2_048;
-
-/// A connection as the attacker has it.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// Where the attacker knocks.
-#[derive(Clone)]
-pub struct Door {
-    /// In a word.
-    pub name: &'static str,
-    /// Process behind it.
-    pub process: &'static str,
-    /// Where it is.
-    pub address: SocketAddr,
-    /// Callers come from outside, from many addresses.
-    outside: bool,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-}
-
-impl Door {
-    /// Without TLS.
-    pub fn clear(name: &'static str, process: &'static str, address: SocketAddr) -> Self {
-        Self { name, process, address, outside: false, tls: None }
-    }
-
-    /// Without a handshake, whether or not it wants one.
-    pub fn in_clear(&self) -> Self {
-        Self { tls: None, ..self.clone() }
-    }
-
-    /// Connects, with the handshake if there is one.
-    pub async fn open(&self) -> Result<Box<dyn Stream>> {
-        static NEXT: AtomicU8 = AtomicU8::new(0);
-        let socket = TcpSocket::new_v4()?;
-        if self.outside {
-            let source = FIRST_SOURCE + NEXT.fetch_add(1, Ordering::Relaxed) % SOURCES;
-            socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
-        }
-        let tcp = socket.connect(self.address).await?;
-        tcp.set_nodelay(true)?;
-        Ok(match &self.tls {
-            None => Box::new(tcp),
-            Some((config, name)) => {
-                Box::new(tokio_rustls::TlsConnector::from(config.clone()).connect(name.clone(), tcp).await?)
-            }
-        })
-    }
-}
-
-/// The attacker's ways in.
-pub struct Doors {
-    /// The app's side of its proxy, in clear text.
-    pub outbound: Door,
-    /// The proxies' side, by mutual TLS.
-    pub inbound: Door,
-    /// A listener of an edge gateway.
-    pub edge: Door,
-    /// Another one, by TLS.
-    pub edge_tls: Door,
-}
-
-impl Doors {
-    /// One of each process.
-    pub fn each(&self) -> [&Door; 3] {
-        [&self.outbound, &self.inbound, &self.edge_tls]
-    }
-
-    /// Those that take HTTP/1 in clear text.
-    pub fn clear(&self) -> [&Door; 2] {
-        [&self.outbound, &self.edge]
-    }
-
-    /// Those that want a handshake.
-    pub fn handshakes(&self) -> [&Door; 2] {
-        [&self.inbound, &self.edge_tls]
-    }
-}
+pub const UP: Duration = Duration::from_secs(20);
 
 /// All of it.
 pub struct Ground {
@@ -216,10 +122,10 @@ impl Ground {
     pub async fn new(rest: Option<Duration>, rate: u32) -> Result<Self> {
         let base = Base::new("hostile").await?;
         let smuggled = Smuggled::default();
-        let (app, other) = (serve(smuggled.clone())?, serve(smuggled.clone())?);
+        let (attacked, other) = (app::serve(smuggled.clone())?, app::serve(smuggled.clone())?);
         let (inbound, outbound) = (free()?, free()?);
         let spec = json!({"address": "127.0.0.1", "proxyPort": inbound.port(), "service": "cart",
-            "ports": [{"port": 8080, "target": app.port(), "appProtocol": "http"},
+            "ports": [{"port": 8080, "target": attacked.port(), "appProtocol": "http"},
                 {"port": 8081, "target": other.port(), "appProtocol": "http"}]});
         let cart = base.enrolled("cart", spec).await?;
         let web = base.enrolled("web", json!({"address": "127.0.0.1", "proxyPort": free()?.port()})).await?;
@@ -239,7 +145,7 @@ impl Ground {
         let tls = identity::client_config(&mallory.live, &trust, Expect::id(id), &[b"h2"]);
         let service = ServiceRef { mesh: "default".parse()?, namespace: "shop".parse()?, name: "cart".parse()? };
         let name = ServerName::try_from(service.server_name(8080, &"west".parse()?))?;
-        let edge = edge(&base).await?;
+        let edge = edge::start(&base).await?;
         let doors = Doors {
             outbound: Door::clear("outbound", "web", outbound),
             inbound: Door { tls: Some((tls, name)), ..Door::clear("inbound", "cart", inbound) },
@@ -309,90 +215,6 @@ impl Ground {
     }
 }
 
-/// Where an edge gateway listens.
-struct Edge {
-    clear: SocketAddr,
-    secure: SocketAddr,
-    tls: (Arc<ClientConfig>, ServerName<'static>),
-}
-
-/// Starts one, with routes to both apps.
-async fn edge(base: &Base) -> Result<Edge> {
-    let (clear, secure, proxies) = (free()?, free()?, free()?);
-    let made = rcgen::generate_simple_self_signed([HOST.to_owned()])?;
-    let certificates = base.scene.path("certificates");
-    let folder = certificates.join("shop/public");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem())?;
-    std::fs::write(folder.join("tls.crt"), made.cert.pem())?;
-    let kind = |kind: &str, name: &str, spec: serde_json::Value| {
-        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
-            "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
-    };
-    let route = |host: &str, port: u16| {
-        json!({"parentRefs": [{"kind": "Gateway", "name": "public"}], "hostnames": [host],
-            "rules": [{"backendRefs": [{"name": "cart", "port": port}]}]})
-    };
-    let listeners = json!({"listeners": [
-        {"name": "http", "port": clear.port(), "protocol": "HTTP"},
-        {"name": "https", "port": secure.port(), "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "public"}]}}]});
-    for (path, document) in [
-        ("gateways/default/shop/public", kind("Gateway", "public", listeners)),
-        ("httproutes/default/shop/attacked", kind("HTTPRoute", "attacked", route(HOST, 8080))),
-        ("httproutes/default/shop/others", kind("HTTPRoute", "others", route(EDGE_OTHERS_HOST, 8081))),
-    ] {
-        base.global.send(Method::PUT, &format!("/resources/{path}"), Some(&document), &[]).await?;
-    }
-    let workload = json!({"mesh": "default", "namespace": "default", "name": "edge",
-        "spec": {"address": "127.0.0.1", "proxyPort": proxies.port(), "role": "EdgeGateway"}});
-    let answer = base.west.post("/workloads", &workload).await?;
-    let token = base.scene.secret("edge.token", answer["token"].as_str().context("a token")?, None)?;
-    let path = |path: &std::path::Path| path.display().to_string();
-    let mut args: Vec<String> = Vec::new();
-    for (flag, value) in [
-        ("--data-dir", path(&base.scene.path("edge"))),
-        ("--token-file", path(&token)),
-        ("--listen", proxies.to_string()),
-        ("--admin-listen", free()?.to_string()),
-        ("--ingress-address", clear.ip().to_string()),
-        ("--certificates", path(&certificates)),
-    ] {
-        args.extend([flag.to_owned(), value]);
-    }
-    base.scene.start("edge", &Start { program: "weft-gateway", args, ..Start::default() })?;
-    let caller = Caller::new(clear);
-    until("a caller outside reaches the app", UP, async || {
-        let reply = caller.get(EDGE_OTHERS_HOST, "/").await;
-        anyhow::ensure!(reply.good(), "{}", reply.words());
-        TcpStream::connect(secure).await?;
-        Ok(true)
-    })
-    .await?;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Edge { clear, secure, tls: (Arc::new(config), ServerName::try_from(HOST)?) })
-}
-
-/// Requests the app should never have got, as it saw them.
-#[derive(Clone, Debug, Default)]
-pub struct Smuggled(Arc<Mutex<Vec<String>>>);
-
-impl Smuggled {
-    fn add(&self, request: &Request<Incoming>) {
-        let seen = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
-    }
-
-    /// All of them since it was last asked.
-    pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// Runs `work` on a thread of its own that gives way to everybody else, as another machine would: what others notice is
 /// then the proxy's doing and not the scheduler's.
 pub async fn aside<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T>
@@ -409,42 +231,4 @@ where
         let _ = done.send(runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work())));
     })?;
     told.await.context("the attacker's thread ended early")?
-}
-
-/// An app, on a thread that ends with the process.
-fn serve(smuggled: Smuggled) -> Result<SocketAddr> {
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-    listener.listen(BACKLOG)?;
-    let listener = std::net::TcpListener::from(listener);
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    std::thread::Builder::new().name("app".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(accept(listener, smuggled))
-    })?;
-    Ok(address)
-}
-
-async fn accept(listener: std::net::TcpListener, smuggled: Smuggled) -> Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let smuggled = smuggled.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            // What its own proxy asks to learn whether the app still answers comes of no client.
-            let asked = request.method() == Method::OPTIONS && request.uri().path() == "*";
-            if request.uri().path() != "/" && !asked {
-                smuggled.add(&request);
-            }
-            async move {
-                // A body that never comes is waited for, as most apps do.
-                let _ = request.into_body().collect().await;
-                Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(&[b'.'; ANSWER_BYTES]))))
-            }
-        });
-        tokio::spawn(async move {
-            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
 }

@@ -5,6 +5,9 @@
 //! others notice is shown and not judged: attacker, load, apps and proxies share one machine, which does not keep still for
 //! ten seconds either. It means something of release builds, over all attacks together, and beside the row without one.
 
+mod app;
+mod doors;
+mod edge;
 mod floods;
 mod frames;
 mod ground;
@@ -14,8 +17,8 @@ mod slow;
 use super::report::Report;
 use crate::row::Row;
 use anyhow::Result;
+pub use doors::Door;
 use floods::{End, FLOODS, Flood, Wanted};
-pub use ground::Door;
 use ground::{Ground, Kind, Others, Seen, aside};
 pub use slow::Outsiders;
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! HTTP/1 that is large, means two things, or is said drop by drop.
 
-use super::ground::{Door, HOST};
+use super::doors::Door;
+use super::ground::HOST;
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

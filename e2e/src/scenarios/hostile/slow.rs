@@ -1,6 +1,7 @@
 //! Whoever takes time: silent connections, slow heads and slow bodies.
 
-use super::ground::{Door, Ground, HOST, Kind, aside};
+use super::doors::Door;
+use super::ground::{Ground, HOST, Kind, aside};
 use super::plaintext::{Ends, drip};
 use super::{REFUSED, cost};
 use crate::row::Row;
