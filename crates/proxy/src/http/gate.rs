@@ -13,10 +13,11 @@ mod told;
 
 use super::line;
 use super::meter::{Flood, Meter, PREFACE, say_goodbye};
+use super::rate_min;
 use super::refused;
 use crate::limits::{
-    BODY_RATE_MIN, BODY_WINDOW, EDGE_FIRST_BYTE, EDGE_HEADER_BYTES_MAX, EDGE_REQUEST_LINE_MAX, HEADER_BYTES_MAX,
-    HEADER_DEADLINE, REQUEST_LINE_MAX, SWITCH_BYTES_MAX,
+    EDGE_FIRST_BYTE, EDGE_HEADER_BYTES_MAX, EDGE_REQUEST_LINE_MAX, HEADER_BYTES_MAX, HEADER_DEADLINE, REQUEST_LINE_MAX,
+    SWITCH_BYTES_MAX,
 };
 use chunks::Chunks;
 pub use head::Bad;
@@ -73,7 +74,7 @@ const EDGE: Bounds = Bounds {
     head: HeadMax { bytes: EDGE_HEADER_BYTES_MAX, line_bytes: EDGE_REQUEST_LINE_MAX, underscores: false },
     head_deadline: HEADER_DEADLINE,
     first_byte: Some(EDGE_FIRST_BYTE),
-    body_pace: Some((BODY_RATE_MIN * BODY_WINDOW.as_secs(), BODY_WINDOW)),
+    body_pace: Some(rate_min::LEAST),
 };
 
 /// Where in the stream we are.
@@ -228,6 +229,7 @@ enum Wait {
     Block(u32),
 }
 
+/// Fires in its turn.
 type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection whose bytes are judged.

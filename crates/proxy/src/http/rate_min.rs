@@ -10,6 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
+/// The least bytes of a body from outside in each such time.
+pub const LEAST: (u64, Duration) = (BODY_RATE_MIN * BODY_WINDOW.as_secs(), BODY_WINDOW);
+
 /// Watches one body. Time counts only while somebody waits for bytes, so that an app which reads slowly is no fault of the
 /// caller's.
 pub struct RateMin {
@@ -21,16 +24,16 @@ pub struct RateMin {
 }
 
 impl RateMin {
-    /// Of a request with these fields: [`BODY_RATE_MIN`] over [`BODY_WINDOW`]. `None`: a stream of gRPC or Connect, which
+    /// Of a request with these fields: [`LEAST`]. `None`: a stream of gRPC or Connect, which
     /// says something now and then for as long as its time allows.
     pub fn outside(fields: &HeaderMap) -> Option<Self> {
         const STREAMS: [&[u8]; 2] = [b"application/grpc", b"application/connect+"];
         let kind = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let streams = STREAMS.iter().any(|stream| kind.starts_with(stream));
-        (!streams).then(|| Self::new(BODY_RATE_MIN * BODY_WINDOW.as_secs(), BODY_WINDOW))
+        (!streams).then(|| Self::new(LEAST))
     }
 
-    fn new(least: u64, window: Duration) -> Self {
+    fn new((least, window): (u64, Duration)) -> Self {
         Self { least, window, bytes: 0, timer: None }
     }
 
@@ -76,7 +79,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_comes_in_time_goes_on_and_one_that_drips_ends() {
-        let mut rate = RateMin::new(4, WINDOW);
+        let mut rate = RateMin::new((4, WINDOW));
         for _ in 0..8 {
             rate.came(4);
             let waiting = poll_fn(|cx| rate.poll(cx));

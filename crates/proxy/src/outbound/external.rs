@@ -197,10 +197,10 @@ async fn attempt(
             // Closed while it was idle, and nothing went out: another connection costs nobody anything.
             Ok(Err(error)) if error.unsent && seat.used && replay.replayable() => {}
             Ok(Err(error)) => {
-                if let Some(broken) = replay.broken() {
+                if let Some(by_caller) = replay.broken() {
                     return Err(Failed {
                         ended: Ended::Nobody,
-                        failure: broken.failure(),
+                        failure: by_caller.failure(),
                         endpoint: None,
                         answer: None,
                     });

@@ -1,9 +1,10 @@
 //! Hostile input against real proxies: floods, bombs, slow and ambiguous requests, crowds. Each row says what it cost the
 //! proxy, how soon it was refused, and what everybody else noticed.
 //!
-//! With `--long` each flood goes on for ten seconds, after ten quiet ones, and slow bodies are waited for as well. What
-//! others notice is shown and not judged: attacker, load, apps and proxies share one machine, which does not keep still for
-//! ten seconds either. It means something of release builds, over all attacks together, and beside the row without one.
+//! With `--long` each flood goes on for ten seconds, after ten quiet ones, and slow bodies of the app are waited for as well,
+//! until their request's time is over. What others notice is shown and not judged: attacker, load, apps and proxies share
+//! one machine, which does not keep still for ten seconds either. It means something of release builds, over all attacks
+//! together, and beside the row without one.
 
 mod app;
 mod doors;
